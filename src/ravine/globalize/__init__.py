@@ -1,0 +1,1 @@
+"""Globalizations: how far to go along a direction, decided by evaluating the true objective."""

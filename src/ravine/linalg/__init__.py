@@ -1,0 +1,1 @@
+"""Dense linear algebra on flat vectors: symmetric products and damped solves."""

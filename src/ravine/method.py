@@ -1,0 +1,76 @@
+"""The method contract: two pure functions, `init` and `step`.
+
+A method never sees loops, clocks, batches, seeds, checkpoints or records; the driver owns those. State is what
+must survive to the next step (arrays only, structure and dtypes the same after `init` and after every `step`);
+info is what a reader wants to see. Real-valued options are array leaves, so tuning them never recompiles; sizes
+and enumerations are static.
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import ClassVar
+
+import equinox as eqx
+from jaxtyping import PRNGKeyArray
+
+from .types import Params, State, Step, Structure
+
+
+class Method(eqx.Module):
+    """Abstract optimizer. Subclasses are final, work with no arguments, and declare what they need."""
+
+    needs: ClassVar[Structure] = Structure.VALUE
+    # How many steps the point guard lets pass between two looks at a fresh pool: a look costs about four
+    # evaluations of the training residual, so a method with cheap steps looks less often.
+    guard_every: ClassVar[int] = 100
+    # A curvature method works with differences below float32 resolution; the driver warns once.
+    second_order: ClassVar[bool] = False
+
+    @abc.abstractmethod
+    def init(self, objective, params: Params, *, key: PRNGKeyArray) -> State:
+        """The state before the first step."""
+
+    @abc.abstractmethod
+    def step(self, objective, params: Params, state: State, *, key: PRNGKeyArray) -> Step:
+        """One step. Pure and jittable."""
+
+    def refresh(self, objective, params: Params, state: State) -> State:
+        """The state after points or weights of the objective changed between two steps."""
+        return state
+
+    def readout(self, params: Params, state: State) -> Params:
+        """The parameters to report (averages and the like)."""
+        return params
+
+    def footprint(self, n: int, p: int) -> int:
+        """Numbers stored at the peak of a step, given N residual rows and P parameters; checked before a run."""
+        return 8 * p + n
+
+
+def refusal(method: Method, objective) -> str | None:
+    """Why `method` cannot run on `objective`, as one sentence; None if it can. Checked before jit."""
+    missing = method.needs & ~objective.structure & ~Structure.FIXED
+    if not missing:
+        return None
+    names = " and ".join(flag.name for flag in Structure if flag in missing)
+    mine, theirs = type(method).__name__, type(objective).__name__
+    return f"{mine} needs {names}, which {theirs} does not provide; {_ADVICE[_first(missing)]}"
+
+
+def _first(missing: Structure) -> Structure:
+    return next(flag for flag in Structure if flag in missing)
+
+
+_ADVICE = {
+    Structure.VALUE: "give an objective with a value.",
+    Structure.TERMS: "write the objective as LeastSquares or Composite with named terms.",
+    Structure.COMPOSITE: (
+        "write the objective as LeastSquares (residual rows) or Composite (an integrand convex in its inputs), "
+        "or use a method that needs only VALUE, such as SSBroyden, LBFGS or Adam."
+    ),
+    Structure.RESIDUAL: (
+        "write the objective as LeastSquares (residual rows), or use GaussNewton or LevenbergMarquardt, "
+        "which also take a Composite, or a method that needs only VALUE."
+    ),
+}

@@ -1,0 +1,83 @@
+"""Rows and run files: strict JSON that round-trips float64 and carries non-finite numbers as strings."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+GRID = 1.02  # ratio of the geometric grid of recorded steps after step 100
+FORMAT = 1
+
+
+def next_recorded(step: int, every: int | None = None) -> int:
+    """The first recorded step after `step`: every step to 100, then a grid of ratio 1.02, and multiples of `every`.
+
+    The grid is a function of the step number alone, so an interrupted run records the same steps.
+    """
+    if step < 100:
+        nxt = step + 1
+    else:
+        power = math.floor(math.log(step / 100) / math.log(GRID)) - 1
+        while (nxt := math.ceil(100 * GRID**power)) <= step:
+            power += 1
+    return nxt if every is None else min(nxt, (step // every + 1) * every)
+
+
+def encode(value: Any) -> Any:
+    """JSON-ready: non-finite floats as the strings NaN, Infinity, -Infinity; NumPy and JAX scalars as numbers."""
+    if isinstance(value, dict):
+        return {str(k): encode(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [encode(v) for v in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if hasattr(value, "tolist"):
+        return encode(value.tolist())
+    if isinstance(value, float):
+        if math.isnan(value):
+            return "NaN"
+        return value if math.isfinite(value) else ("Infinity" if value > 0 else "-Infinity")
+    return repr(value)
+
+
+_NUMBERS = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+def decode_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as written, with the non-finite strings back as floats."""
+    return {k: _NUMBERS.get(v, v) if isinstance(v, str) else v for k, v in row.items()}
+
+
+def dumps(value: Any, indent: int | None = None) -> str:
+    return json.dumps(encode(value), allow_nan=False, ensure_ascii=False, indent=indent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Atomically: a reader, or a kill at any moment, sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "w", encoding="utf8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    write_text(path, "".join(dumps(row) + "\n" for row in rows))
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    with open(path, "a", encoding="utf8") as file:
+        file.write(dumps(row) + "\n")
+
+
+# Work in residual evaluations, the unit all methods share. A forward sweep carries a tangent beside the value (2); a
+# reverse sweep through values already computed costs two evaluations (2), so a gradient, counted as one residual and
+# one vjp, is 3; a Hessian-vector product is a forward sweep through a gradient (6); a Jacobian formed row by row is
+# one gradient (3) for all N rows. `sampler` is in sweeps over as many rows as the residual has.
+WORK = {"residual": 1.0, "jvp": 2.0, "vjp": 2.0, "hvp": 6.0, "sampler": 1.0}
+WORK_JACOBIAN = 3.0

@@ -1,0 +1,57 @@
+"""The static half of a pytree: what a compiled program is keyed by.
+
+Objectives, methods, problems and models are pytrees whose arrays may change freely while functions, sizes and
+enumerations decide the program. `split` separates the two; the static half is hashed once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def is_array(x: Any) -> bool:
+    return isinstance(x, (jax.Array, np.ndarray, np.generic))
+
+
+class Frozen:
+    """Hashable static half of a pytree: structure and non-array leaves, hashed once."""
+
+    def __init__(self, treedef, leaves: tuple):
+        self.treedef, self.leaves = treedef, leaves
+        self._hash = hash((treedef, leaves))
+
+    def __hash__(self):
+        return self._hash
+
+    def __eq__(self, other):
+        if self is other:
+            return True
+        return (
+            isinstance(other, Frozen)
+            and self._hash == other._hash
+            and self.treedef == other.treedef
+            and self.leaves == other.leaves
+        )
+
+
+def split(tree: Any) -> tuple[Frozen, list]:
+    """(static half, array leaves) of any pytree. Raises TypeError when a static leaf cannot be hashed."""
+    leaves, treedef = jax.tree.flatten(tree)
+    static = tuple(None if is_array(x) else x for x in leaves)
+    try:
+        frozen = Frozen(treedef, static)
+    except TypeError as error:
+        raise TypeError(
+            f"an objective or method holds a leaf that is neither an array nor hashable ({error}); "
+            "use arrays, numbers, strings, functions or tuples."
+        ) from None
+    return frozen, [x for x in leaves if is_array(x)]
+
+
+def join(frozen: Frozen, arrays: list) -> Any:
+    flow = iter(arrays)
+    # An array slot is the only leaf that can be None here: None itself is structure, not a leaf.
+    return jax.tree.unflatten(frozen.treedef, [next(flow) if x is None else x for x in frozen.leaves])
