@@ -1,0 +1,29 @@
+"""Optimization methods. This table is the registry: contract tests, listings and documentation come from it."""
+
+from importlib import import_module as _import_module
+
+_TABLE = {
+    "Optax": "optax_methods",
+    "Adam": "optax_methods",
+    "AdamW": "optax_methods",
+    "SGD": "optax_methods",
+    "LBFGS": "lbfgs",
+    "BFGS": "bfgs",
+    "SSBFGS": "ssbfgs",
+    "SSBroyden": "ssbroyden",
+    "GaussNewton": "gauss_newton",
+    "ENGD": "engd",
+    "LevenbergMarquardt": "levenberg_marquardt",
+}
+
+__all__ = list(_TABLE)
+
+
+def __getattr__(name: str):
+    if name in _TABLE:
+        return getattr(_import_module(f"{__name__}.{_TABLE[name]}"), name)
+    raise AttributeError(f"module 'ravine.methods' has no method {name!r}; it has {', '.join(_TABLE)}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,92 @@
+"""Energy natural gradient descent: the Gauss-Newton direction of an energy, its length from a grid.
+
+    G = JᵀQJ (+ δ tr(G)/P I),    d = −G⁺∇L,    θ ← θ + t d,    t = argmin of L(θ + t d) over {1, ½, …, 2^-k}
+
+G is the Gram matrix of the energy's second derivative in the tangent space of the network: for a least-squares loss
+Q = I, for Deep Ritz with z = (u, ∇u) and φ = ½|∇u|² − fu it is the Dirichlet inner product of ∂u/∂θ. The
+pseudo-inverse cuts eigenvalues below `cutoff` times the largest: a large cut-off converges from far and stops early,
+a small one the reverse (Poisson, 129 parameters, 100 cold-started steps, three seeds: 1e-13 gives relative errors
+from 4e-7 to 1e-3, 1e-11 from 2e-6 to 1e-5, 1e-8 from 5e-5 to 1e-4).
+
+With N < P and residual rows the same d is computed from the eigenvalues of the kernel JJᵀ (N × N).
+
+Needs      COMPOSITE (least squares, or a convex function of outputs).
+Cost/step  1 Jacobian (N rows), N P² + about 10 P³ flops (N² P + 10 N³ if N < P), `halvings` + 1 values.
+Memory     N P + 3 P², or N P + 3 N².
+Deviations (1) a grid point is taken only if it lowers the loss; otherwise NO_DESCENT and unchanged parameters;
+           (2) the kernel form for N < P, with δ scaled by the same trace.
+Reference  Müller & Zeinhofer, ICML 2023, arXiv:2302.13163.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, NamedTuple
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ..globalize.grid import best_of_grid
+from ..linalg.symmetric import pseudo_solve
+from ..linearization import dense_footprint
+from ..method import Method
+from ..types import Step, Structure
+from .option_checks import require_count, require_real
+from .searched_step import searched_step
+
+
+class ENGDState(NamedTuple):
+    """Nothing is carried from step to step."""
+
+
+class ENGD(Method):
+    """Energy natural gradient descent: the Gauss-Newton direction of an energy, its length from a grid.
+
+    `cutoff`: eigenvalues of G below this fraction of the largest are dropped. `damping`: δ ≥ 0, added to G as a
+    multiple of its mean eigenvalue. `halvings`: k, the grid's finest step is 2^-k.
+    """
+
+    cutoff: Any = 1e-11
+    damping: Any = 0.0
+    halvings: int = eqx.field(static=True, default=30)
+
+    needs: ClassVar[Structure] = Structure.COMPOSITE
+    guard_every: ClassVar[int] = 10
+    second_order: ClassVar[bool] = True
+
+    def __check_init__(self):
+        require_real(self, "cutoff", -1e-300, 1.0, why="it is a fraction of the largest eigenvalue")
+        require_real(self, "damping", -1e-300, why="G must stay positive semidefinite")
+        require_count(self, "halvings", 0)
+
+    def init(self, objective, params, *, key) -> ENGDState:
+        return ENGDState()
+
+    def footprint(self, n: int, p: int) -> int:
+        return dense_footprint(n, p)
+
+    def step(self, objective, params, state, *, key) -> Step:
+        local = objective.linearize(params)
+        direction, rank = self._direction(local)
+        solved = jnp.all(jnp.isfinite(direction))
+
+        def search(value_at, value, _):
+            return best_of_grid(value_at, value, self.halvings)
+
+        step = searched_step(
+            local, jnp.where(solved, direction, 0.0), search, solved=solved, solves=jnp.ones((), jnp.int32)
+        )
+        step.info.scalars["rank"] = rank.astype(local.theta.dtype)
+        return Step(step.params, ENGDState(), step.info)
+
+    def _direction(self, local) -> tuple[Float[Array, " P"], Int[Array, ""]]:
+        rows, size = local.dims
+        if rows < size and local.has_residual:
+            kernel = local.kernel()
+            shift = self.damping * jnp.trace(kernel) / size
+            weights, rank = pseudo_solve(kernel, local.residual, self.cutoff, shift)
+            return -local.rows_transposed(weights), rank
+        gram = local.gram()
+        shift = self.damping * jnp.trace(gram) / size
+        solution, rank = pseudo_solve(gram, local.grad, self.cutoff, shift)
+        return -solution, rank

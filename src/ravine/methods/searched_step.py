@@ -1,0 +1,42 @@
+"""A step along one direction whose length a search on the true loss decides: shared by Gauss-Newton and ENGD."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from ..globalize.grid import Found
+from ..linearization import Linearization
+from ..types import Info, Status, Step, counts
+
+
+def searched_step(
+    local: Linearization,
+    direction: Float[Array, " P"],
+    search: Callable[..., Found],
+    *,
+    solved: Bool[Array, ""],
+    solves: Int[Array, ""],
+) -> Step:
+    """θ + t d with t from `search(value_at, value, slope)`; the state is the caller's.
+
+    θ is unchanged, with the status that says why, if no direction was solved for or no t was acceptable.
+    """
+    value, grad = local.value, local.grad
+    grad_norm = jnp.linalg.norm(grad)
+    found = search(lambda t: local.objective.value(local.unravel(local.theta + t * direction)), value, grad @ direction)
+    finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
+    moved = found.accepted & solved & finite
+    status = jnp.where(moved, Status.OK, jnp.where(solved, Status.NO_DESCENT, Status.LINEAR_SOLVE))
+    move = jnp.where(moved, found.t * direction, 0.0)
+    info = Info(
+        value=value,
+        grad_norm=grad_norm,
+        step_norm=jnp.linalg.norm(move),
+        status=jnp.where(finite, status, Status.NONFINITE).astype(jnp.int32),
+        counts=counts(residual=1 + found.evaluations, rows=local.dims.rows, solves=solves),
+        scalars={"step_size": jnp.where(moved, found.t, 0.0)},
+    )
+    return Step(local.unravel(local.theta + move), None, info)

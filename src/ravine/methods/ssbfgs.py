@@ -1,0 +1,37 @@
+"""Self-scaled BFGS: H is divided by τ before every BFGS update.
+
+    b = sᵀH⁻¹s/(sᵀy),    OL: τ = 1/b (Oren and Luenberger),    AB: τ = min(1, 1/b) (Al-Baali)
+
+The first update scales the identity by 1/h = sᵀy/(yᵀHy). The rest is the engine's: see `dense_quasi_newton`.
+
+Reference  Oren & Luenberger (1974), Management Science 20(5); Al-Baali (1998), Comput. Optim. Appl. 9;
+           Urbán, Stefanou & Pons (2025), J. Comput. Phys. 523, arXiv:2405.04230.
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from .dense_quasi_newton import AbstractDenseQuasiNewton, Scaling
+
+_VARIANTS = ("AB", "OL")
+
+
+class SSBFGS(AbstractDenseQuasiNewton):
+    """See module docstring. The first trial move is at most `first_step` long."""
+
+    variant: str = eqx.field(static=True, default="AB")
+    first_trial: str = eqx.field(static=True, default="decrease")
+    first_step: float = 1.0
+    c1: float = 1e-4
+    c2: float = 0.9
+    max_trials: int = eqx.field(static=True, default=25)
+
+    def __check_init__(self):
+        if self.variant not in _VARIANTS:
+            raise ValueError(f"SSBFGS: variant must be 'AB' or 'OL'; got {self.variant!r}.")
+
+    def scaling(self, b, h, fresh, size):
+        tau = 1.0 / b if self.variant == "OL" else jnp.minimum(1.0, 1.0 / b)
+        return Scaling(jnp.where(fresh, h, tau), jnp.ones_like(b))
