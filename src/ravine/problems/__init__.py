@@ -1,0 +1,25 @@
+"""Problems by name. The table is the registry: a class is loaded on first use, and listing it imports no JAX."""
+
+from importlib import import_module as _import_module
+
+_TABLE = {
+    "Poisson2D": "poisson2d",
+    "Poisson5D": "poisson5d",
+    "Convection1D": "convection1d",
+    "DeepRitz2D": "deep_ritz2d",
+    "Burgers1D": "burgers1d",
+    "AllenCahn1D": "allen_cahn1d",
+    "InverseBurgers1D": "inverse_burgers1d",
+}
+
+__all__ = sorted(_TABLE)
+
+
+def __getattr__(name: str):
+    if name in _TABLE:
+        return getattr(_import_module(f"{__name__}.{_TABLE[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__():
+    return __all__
