@@ -1,0 +1,1 @@
+"""The driver: one loop, clock, budget, checkpoint and record for every method."""

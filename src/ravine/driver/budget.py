@@ -1,0 +1,70 @@
+"""What may be spent: steps, steady seconds, wall seconds, evaluations."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+import re
+from typing import Any
+
+_TEXT = re.compile(r"^\s*([0-9.eE+-]+)\s*([a-z]*)\s*$")
+_SECONDS = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
+_STEPS = ("step", "steps", "it", "its", "iterations")
+_EVALUATIONS = ("evaluation", "evaluations", "evals")
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """The run ends when the first of these is spent; with none given, after 60 steady seconds.
+
+    steps: accepted or rejected steps. seconds: steady time (compilation, metrics, callbacks and checkpoints are
+    off this clock). wall: total time in seconds. evaluations: work in residual evaluations, a gradient counting 3, a
+    Jacobian 3, a Hessian-vector product 6 (`records.WORK`; the report's unit).
+    Raises ValueError unless every entry is positive and finite.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+    wall: float | None = None
+    evaluations: float | None = None
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+                raise ValueError(f"Budget({field.name}={value!r}): must be a positive finite number.")
+        if self.steps is not None and self.steps != int(self.steps):
+            raise ValueError(f"Budget(steps={self.steps!r}): must be a whole number of steps.")
+        if all(getattr(self, f.name) is None for f in dataclasses.fields(self)):
+            object.__setattr__(self, "seconds", 60.0)
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """'60s', '2m', '2000steps', '1e5evaluations', several joined by ','. Raises ValueError with a sentence."""
+        spent: dict[str, Any] = {}
+        for part in text.split(","):
+            match = _TEXT.match(part.lower())
+            if not match:
+                raise ValueError(f"budget {part.strip()!r}: write a number and a unit, such as 60s, 5m or 2000steps.")
+            number, unit = match.groups()
+            try:
+                value = float(number)
+            except ValueError:
+                raise ValueError(f"budget {part.strip()!r}: {number!r} is not a number.") from None
+            if unit in _STEPS:
+                spent["steps"] = int(value) if value == int(value) else value
+            elif unit in _EVALUATIONS:
+                spent["evaluations"] = value
+            elif unit in _SECONDS:
+                spent["seconds"] = value * _SECONDS[unit]
+            else:
+                known = "s, m, h, steps, evaluations"
+                raise ValueError(f"budget {part.strip()!r}: the unit {unit!r} is unknown; use one of {known}.")
+        return cls(**spent)
+
+    def describe(self) -> dict[str, float]:
+        """The entries that are set, for run.json."""
+        return {f.name: v for f in dataclasses.fields(self) if (v := getattr(self, f.name)) is not None}

@@ -1,0 +1,152 @@
+"""The compiled loop: one program per (objective, method, shapes) that takes any number of steps.
+
+`advance` is a while loop with a traced step count and stop test, so the host decides how far a device call goes
+without recompiling, and a call of zero steps compiles it before the clock starts. Functions and sizes are the
+static key: a second run with the same functions and shapes compiles nothing. Every step k uses the key
+fold_in(run key, k), and the body is the same program however the calls are cut, so the cuts change no digit.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from ..static import Frozen, join, split
+from ..types import Counts, Info, Params, State, Status, counts
+
+MAX_REJECTED = 20  # consecutive steps in which every trial was rejected
+MAX_NO_DESCENT = 3  # consecutive failed line searches
+MAX_TINY = 20  # consecutive steps below rounding of the parameters
+
+traces: list[str] = []  # one entry per trace of `advance`, the method's name; read by tests
+
+
+class Limits(NamedTuple):
+    """Traced stop tests, so that changing them recompiles nothing."""
+
+    loss: Float[Array, ""]  # stop once a step entered at or below this loss
+    grad_norm: Float[Array, ""]  # likewise for the gradient norm
+
+
+class Streaks(NamedTuple):
+    """Consecutive steps of a kind, carried over device calls."""
+
+    rejected: Int[Array, ""]
+    no_descent: Int[Array, ""]
+    tiny: Int[Array, ""]
+
+
+def fresh_streaks() -> Streaks:
+    zero = jnp.zeros((), jnp.int32)
+    return Streaks(zero, zero, zero)
+
+
+class Flight(NamedTuple):
+    """The loop's carry, and its result: position, the first and last step's info, summed counts."""
+
+    k: Int[Array, ""]
+    params: Params
+    state: State
+    first: Info
+    last: Info
+    totals: Counts
+    streaks: Streaks
+    go: Bool[Array, ""]
+
+
+def _norm(tree: Params) -> Float[Array, ""]:
+    return jnp.sqrt(sum((jnp.sum(x * x) for x in jax.tree.leaves(tree)), start=jnp.zeros(())))
+
+
+def _next_streaks(s: Streaks, info: Info, scale: Float[Array, ""]) -> Streaks:
+    one = lambda flag, n: jnp.where(flag, n + 1, 0).astype(jnp.int32)  # noqa: E731
+    failed = (info.status == Status.REJECTED) | (info.status == Status.LINEAR_SOLVE)
+    tiny = (info.status == Status.OK) & (info.step_norm <= 2 * jnp.finfo(scale.dtype).eps * scale)
+    no_descent = info.status == Status.NO_DESCENT
+    return Streaks(one(failed, s.rejected), one(no_descent, s.no_descent), one(tiny, s.tiny))
+
+
+def _goes_on(info: Info, s: Streaks, limits: Limits) -> Bool[Array, ""]:
+    met = (info.value <= limits.loss) | (info.grad_norm <= limits.grad_norm)
+    stuck = (s.rejected >= MAX_REJECTED) | (s.no_descent >= MAX_NO_DESCENT) | (s.tiny >= MAX_TINY)
+    return ~(met | stuck | (info.status == Status.NONFINITE))
+
+
+@partial(jax.jit, static_argnums=0)
+def _start(frozen: Frozen, arrays: list, params: Params, key: Array, k: Array) -> State:
+    objective, method = join(frozen, arrays)
+    return method.init(objective, params, key=jr.fold_in(key, k))
+
+
+@partial(jax.jit, static_argnums=0)
+def _refresh(frozen: Frozen, arrays: list, params: Params, state: State) -> State:
+    objective, method = join(frozen, arrays)
+    return method.refresh(objective, params, state)
+
+
+@partial(jax.jit, static_argnums=0)
+def _readout(frozen: Frozen, arrays: list, params: Params, state: State) -> Params:
+    _, method = join(frozen, arrays)
+    return method.readout(params, state)
+
+
+@partial(jax.jit, static_argnums=0)
+def _advance(frozen: Frozen, arrays: list, params, state, streaks, limits, key, start, stop) -> Flight:
+    objective, method = join(frozen, arrays)
+    traces.append(type(method).__name__)
+
+    def one(k, params, state):
+        return method.step(objective, params, state, key=jr.fold_in(key, k))
+
+    blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), eqx.filter_eval_shape(one, start, params, state).info)
+
+    def body(f: Flight) -> Flight:
+        new, state, info = one(f.k, f.params, f.state)
+        # The run ends there; what it returns is the point it was at, not a move made of NaN.
+        new = jax.tree.map(lambda a, b: jnp.where(info.status == Status.NONFINITE, b, a), new, f.params)
+        first = jax.tree.map(lambda a, b: jnp.where(f.k == start, a, b), info, f.first)
+        totals = jax.tree.map(jnp.add, f.totals, info.counts)
+        streaks = _next_streaks(f.streaks, info, _norm(f.params))
+        return Flight(f.k + 1, new, state, first, info, totals, streaks, _goes_on(info, streaks, limits))
+
+    def goes(f: Flight):
+        return f.go & (f.k < stop)
+
+    flight = Flight(start, params, state, blank, blank, counts(), streaks, jnp.array(True))
+    return jax.lax.while_loop(goes, body, flight)
+
+
+class Engine:
+    """One method on one objective, compiled. The objective's leaves may be exchanged at any time."""
+
+    def __init__(self, objective, method):
+        self.method = method
+        self.set_objective(objective)
+
+    def set_objective(self, objective) -> None:
+        self.objective = objective
+        self.frozen, self.arrays = split((objective, self.method))
+
+    def start(self, params: Params, key: Array, k: int = 0) -> State:
+        """The method's state before step k. Blocks until done."""
+        state = _start(self.frozen, self.arrays, params, key, np.int32(k))
+        return jax.block_until_ready(state)
+
+    def refresh(self, params: Params, state: State) -> State:
+        return _refresh(self.frozen, self.arrays, params, state)
+
+    def readout(self, params: Params, state: State) -> Params:
+        return _readout(self.frozen, self.arrays, params, state)
+
+    def advance(self, params, state, streaks: Streaks, limits: Limits, key, start: int, stop: int) -> Flight:
+        """Steps start..stop-1, fewer if a stop test ends it. Blocks until done."""
+        a, b = np.int32(start), np.int32(stop)  # no device work to place two numbers
+        flight = _advance(self.frozen, self.arrays, params, state, streaks, limits, key, a, b)
+        return jax.block_until_ready(flight)

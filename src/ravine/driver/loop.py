@@ -1,0 +1,298 @@
+"""The host loop: device calls cut at recorded, sampler, plan and checkpoint steps; the same for every method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import jax.random as jr
+
+from ..plans import History
+from ..records import WORK, WORK_JACOBIAN, append_row, next_recorded, write_rows
+from ..types import Counts, Info, Params, Status
+from . import persist
+from .clock import Clock
+from .engine import MAX_NO_DESCENT, MAX_REJECTED, MAX_TINY, Engine, Flight, Limits, fresh_streaks
+from .points import Watch
+from .setup import End, Setup
+from .target import Target
+
+_CALL_SECONDS = 0.4  # a device call is cut near this length, so that budgets and Ctrl-C are heard
+_CHECKPOINT_SECONDS = 10.0
+_GRADIENT_FLOOR = {"float64": 1e-15, "float32": 1e-7}
+
+
+class Loop:
+    """One run. `run()` returns the End; the parameters, rows and clocks are attributes."""
+
+    def __init__(self, objective, params: Params, methods: tuple, setup: Setup):
+        self.setup, self.params = setup, params
+        self.engines = [Engine(objective, m) for m in methods]
+        self.methods = methods
+        self.key = jr.key(setup.seed)
+        self.clock = Clock()
+        self.compile_seconds = 0.0
+        self.compiled = False
+        self.k, self.stage, self.stage_start = 0, -1, 0
+        self.state: Any = None
+        self.streaks = fresh_streaks()
+        self.totals = dict.fromkeys(Counts._fields, 0)
+        self.rows: list[dict[str, Any]] = []
+        self.last: Info | None = None
+        self.ended: str | None = None
+        self.watch = Watch(setup, objective)
+        self._step_seconds = 0.0
+        self._saved_at = time.perf_counter()
+        self.pending: dict[str, Any] | None = None
+        self.recorded = -1
+        self._row_params = params
+        self._limit_values = self._limits()
+
+    @property
+    def engine(self) -> Engine:
+        return self.engines[max(self.stage, 0)]
+
+    @property
+    def objective(self):
+        return self.engine.objective
+
+    # -- before the clock ------------------------------------------------------------------------------------
+    def compile(self) -> None:
+        """Compile everything a run needs: every stage's init and step, the scores, the sampler's look."""
+        begin = time.perf_counter()
+        for engine in self.engines:
+            state = engine.start(self.params, self.key)
+            engine.advance(self.params, state, self.streaks, self._limit_values, self.key, 0, 0)
+            engine.readout(self.params, state)
+            if self.setup.sampler is not None and self.setup.sampler.period(engine.method):
+                engine.refresh(self.params, state)
+        self.setup.observer(self.objective, self.params)
+        self.watch.compile(self.objective, self.params)
+        self.compiled = True
+        self.compile_seconds += time.perf_counter() - begin
+
+    def _limits(self) -> Limits:
+        t, floor = self.setup.target, _GRADIENT_FLOOR[self.setup.dtype]
+        as_number = lambda x: jnp.asarray(x, self.setup.dtype)  # noqa: E731
+        return Limits(as_number(t.alone("loss")), as_number(max(floor, t.alone("grad_norm"))))
+
+    # -- the loop --------------------------------------------------------------------------------------------
+    def run(self) -> End:
+        if self.setup.rows_path is not None:
+            write_rows(self.setup.rows_path, self.rows)
+        try:
+            if self.k == 0:
+                self.save()
+            self.clock.start()
+            return self._iterate()
+        except KeyboardInterrupt:
+            return End("interrupted")
+        finally:
+            self.clock.stop()
+
+    def _iterate(self) -> End:
+        while True:
+            end = self._plan() or self._boundary() or self.spent()
+            if end is not None:
+                return end
+            flight = self._fly(self._next_stop())
+            end = self._landed(flight)
+            if end is not None:
+                return end
+
+    def _plan(self) -> End | None:
+        """Ask the plan which stage runs from here; switch if it changed.
+
+        Asked only at steps that the record or the plan itself fixes: a device call may also be cut by the clock,
+        and a plan must not see that.
+        """
+        cut = self._cut()
+        if not (self.stage < 0 or self.ended or self._records(self.k) or cut == self.k):
+            return None
+        history = History(self.k, self.stage, self.stage_start, self.rows, self.ended)
+        index = self.setup.plan.choose(history, self.methods)
+        if index is None:
+            return End(self.ended or "plan")
+        if index != self.stage:
+            self.stage, self.stage_start, self.ended = index, self.k, None
+            self.streaks = fresh_streaks()
+            self.state = self.engine.start(self.params, self.key, self.k)
+        return None
+
+    def _boundary(self) -> End | None:
+        """What happens between steps k-1 and k: the sampler, the record, callbacks, checkpoint."""
+        if self.spent() is None:  # else the run would be scored on points that it never trained on
+            self._sample()
+        end = self._observe() if self.pending is None and self._records(self.k) else None
+        if time.perf_counter() - self._saved_at > _CHECKPOINT_SECONDS:
+            self.save()
+        return end
+
+    def _records(self, k: int) -> bool:
+        return k > self.recorded and (k == 0 or next_recorded(k - 1, self.setup.every) == k)
+
+    def _sample(self) -> None:
+        moved = self.watch.act(self.objective, self.params, self.engine.method, self.k)
+        if moved is None:
+            return
+        for engine in self.engines:
+            engine.set_objective(moved)
+        self.state = self.engine.refresh(self.params, self.state)
+
+    def _observe(self) -> End | None:
+        seconds, cpu = self.clock.seconds, self.clock.cpu
+        with self.clock.off():
+            scores = self.setup.observer(self.objective, self.engine.readout(self.params, self.state))
+            method = type(self.engine.method).__name__
+            where = {"step": self.k, "seconds": seconds, "cpu_seconds": cpu, "stage": self.stage, "method": method}
+            # Work, like seconds, is what it took to get here: the sum after a device call would depend on its length.
+            self.pending, self._row_params = where | scores | self._work(), self.params
+            self.recorded = self.k
+            return End("target") if self.setup.target.needs_rows() and self._met(self.pending) else None
+
+    def _met(self, row: dict[str, Any]) -> bool:
+        limits = self.setup.target.limits
+        known = {c: v for c, v in limits.items() if c.startswith("metrics.")}
+        if not Target(known).met(row) and known:
+            return False
+        return len(known) == len(limits) or self.setup.target.met(row | self._probe(self.params))
+
+    def _next_stop(self) -> int:
+        stops = [next_recorded(self.k, self.setup.every)]
+        period = self.watch.period(self.engine.method)
+        if period:
+            stops.append((self.k // period + 1) * period)
+        cut = self._cut()
+        if cut is not None and cut > self.k:
+            stops.append(cut)
+        if self.setup.budget.steps is not None:
+            stops.append(int(self.setup.budget.steps))
+        if self._step_seconds:
+            stops.append(self.k + max(1, int(_CALL_SECONDS / self._step_seconds)))
+        return max(self.k + 1, min(stops))
+
+    def _cut(self) -> int | None:
+        return self.setup.plan.cut(History(self.k, self.stage, self.stage_start, self.rows, None))
+
+    def _fly(self, stop: int) -> Flight:
+        before = time.perf_counter()
+        flight = self.engine.advance(self.params, self.state, self.streaks, self._limit_values, self.key, self.k, stop)
+        taken = int(flight.k) - self.k
+        if taken:
+            self._step_seconds = (time.perf_counter() - before) / taken
+        return flight
+
+    def _landed(self, flight: Flight) -> End | None:
+        self.k, self.params, self.state = int(flight.k), flight.params, flight.state
+        self.streaks, self.last = flight.streaks, flight.last
+        self.totals = {name: n + int(getattr(flight.totals, name)) for name, n in self.totals.items()}
+        if self.pending is not None and self._record(flight.first):
+            return End("callback")
+        return None if bool(flight.go) else self._stopped(flight)
+
+    def _record(self, info: Info) -> bool:
+        """Complete the pending row; True when a callback asks to stop."""
+        with self.clock.off():
+            row = (self.pending or {}) | self._numbers(info)
+            self.pending = None
+            self.rows.append(row)
+            if self.setup.rows_path is not None:
+                append_row(self.setup.rows_path, row)
+            if self.setup.progress is not None:
+                self.setup.progress(row, self)
+            full = self.setup.observer.lift(self._row_params)
+            return any([bool(callback(row, full)) for callback in self.setup.callbacks])
+
+    def _numbers(self, info: Info) -> dict[str, Any]:
+        row = {
+            "loss": float(info.value),
+            "grad_norm": float(info.grad_norm),
+            "step_norm": float(info.step_norm),
+            "status": Status(int(info.status)).name.lower(),
+        }
+        return row | {f"scalars.{k}": float(v) for k, v in info.scalars.items()}
+
+    def _work(self) -> dict[str, Any]:
+        return {f"counts.{k}": n for k, n in self.totals.items()} | {"counts.sampler": self.watch.sweeps}
+
+    def _probe(self, params: Params) -> dict[str, float]:
+        """Loss and gradient norm at `params`, read off one step that is thrown away."""
+        state = self.engine.start(params, self.key)
+        flight = self.engine.advance(params, state, fresh_streaks(), self._limit_values, self.key, self.k, self.k + 1)
+        return {"loss": float(flight.first.value), "grad_norm": float(flight.first.grad_norm)}
+
+    def _stopped(self, flight: Flight) -> End | None:
+        """A stop test of the compiled loop fired. The plan may go on with another stage; a target met ends the run."""
+        info, s, t, limits = flight.last, flight.streaks, self.setup.target, self._limit_values
+        value, grad = float(info.value), float(info.grad_norm)
+        if int(info.status) == Status.NONFINITE:
+            return End("nonfinite_start" if self.k <= 1 and len(self.rows) <= 1 else "nonfinite", {"value": value})
+        # Compared with the limits as the device saw them: in float32 they are rounded.
+        if value <= float(limits.loss) or grad <= t.alone("grad_norm"):
+            with self.clock.off():
+                if t.met(self._probe(self.params)):
+                    return End("target")
+        causes = {
+            "rejected": int(s.rejected) >= MAX_REJECTED,
+            "no_descent": int(s.no_descent) >= MAX_NO_DESCENT,
+            "tiny": int(s.tiny) >= MAX_TINY,
+            "gradient": grad <= float(limits.grad_norm) and grad > t.alone("grad_norm") and self._stationary(),
+        }
+        self.ended = next((name for name, fired in causes.items() if fired), None)
+        return None  # the plan is asked next: another stage, or the end; nothing fired: the target was left again
+
+    def _stationary(self) -> bool:
+        """Whether the gradient still vanishes after the step: momentum may have carried the parameters on."""
+        with self.clock.off():
+            return self._probe(self.params)["grad_norm"] <= float(self._limit_values.grad_norm)
+
+    # -- ends ------------------------------------------------------------------------------------------------
+    def evaluations(self) -> float:
+        """Work so far in residual evaluations (records.WORK)."""
+        done = self.totals | {"sampler": self.watch.sweeps}
+        jacobians = done["rows"] / self.setup.rows_total if self.setup.rows_total else 0.0
+        return sum(weight * done[name] for name, weight in WORK.items()) + WORK_JACOBIAN * jacobians
+
+    def spent(self) -> End | None:
+        """The End of a spent budget, None while something is left."""
+        b = self.setup.budget
+        spent = {
+            "steps": b.steps is not None and self.k >= b.steps,
+            "seconds": b.seconds is not None and self.clock.seconds >= b.seconds,
+            "wall": b.wall is not None and self.clock.wall >= b.wall,
+            "evaluations": b.evaluations is not None and self.evaluations() >= b.evaluations,
+        }
+        name = next((n for n, over in spent.items() if over), None)
+        return None if name is None else End("budget", {"which": name, "amount": getattr(b, name)})
+
+    def reopen(self) -> None:
+        """A run that goes on has no closing row yet."""
+        self.rows = [row for row in self.rows if row["status"] != "closing"]
+
+    def close(self, params: Params) -> None:
+        """The closing row: the returned parameters, scored."""
+        readout = params if self.state is None else self.engine.readout(params, self.state)
+        row = {
+            "step": self.k,
+            "seconds": self.clock.seconds,
+            "cpu_seconds": self.clock.cpu,
+            "stage": max(self.stage, 0),
+            "method": type(self.engine.method).__name__,
+        }
+        # Interrupted while compiling: whoever pressed Ctrl-C does not want to wait for a score.
+        unknown = {"loss": None, "grad_norm": None}
+        row |= self.setup.observer(self.objective, readout) | self._probe(readout) if self.compiled else unknown
+        row |= {"step_norm": None, "status": "closing"}
+        row |= self._work()
+        self.rows = [r for r in self.rows if r["step"] < self.k] + [row]
+        if self.setup.rows_path is not None:
+            write_rows(self.setup.rows_path, self.rows)
+
+    def save(self, finished: Mapping[str, Any] | None = None) -> None:
+        """Write a checkpoint of everything that decides the next step, off the clock."""
+        if self.setup.checkpoint is not None:
+            with self.clock.off():
+                persist.save(self, finished)
+            self._saved_at = time.perf_counter()

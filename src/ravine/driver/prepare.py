@@ -1,0 +1,201 @@
+"""Before the clock: everything that can be refused is refused here, in one sentence, before anything compiles."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..linearization import curvature_is_semidefinite
+from ..method import Method, refusal
+from ..objective import Composite, Objective, Scalar, Term
+from ..plans import as_plan
+from ..sampling.base import Sampler, Source
+from ..types import Params, Structure
+from . import checkpoint as ckpt
+from .budget import Budget
+from .loop import Loop
+from .memory import check_memory
+from .notice import warn
+from .observe import Observer
+from .parameters import bound_objective, partition
+from .precision import cast, floats_to_arrays
+from .rounding import warn_rounding
+from .setup import Setup
+from .target import as_target
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What the caller of `minimize` or `solve` asked for."""
+
+    objective: Objective
+    params: Params
+    method: Any
+    seed: int
+    budget: Budget | None
+    target: Any
+    sampler: Sampler | None
+    metrics: Mapping[str, Callable] | None
+    every: int | None
+    precision: str
+    checkpoint: str | Path | None
+    callbacks: Sequence[Callable]
+    progress: Callable | None
+    trainable: Any = None
+    bounds: Any = None
+    # what `solve` adds
+    source: Source | None = None
+    main: str = "loss"  # the column a bare target refers to
+    folder: Path | None = None  # where rows are written as they come
+    summary: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    fields: Callable[[Params], dict[str, np.ndarray]] | None = None
+
+
+def prepare(request: Request) -> Loop:
+    """The loop, ready to compile. Raises TypeError or ValueError with a sentence for anything that cannot run."""
+    objective, params, dtype, sampler = request.objective, request.params, request.precision, request.sampler
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"objective: got {type(objective).__name__}; wrap it as LeastSquares({{'name': Term(fn, points)}}), "
+            "Composite(...) or Scalar(fn)."
+        )
+    _check_calls(request)
+    seed, every = _seed(request.seed), _every(request.every)
+    budget = Budget() if request.budget is None else request.budget
+    if not isinstance(budget, Budget):
+        raise TypeError(f"budget: got {budget!r}; write Budget(seconds=20), Budget(steps=500) or both.")
+    plan = as_plan(request.method)
+    free, lift = partition(params, request.trainable, request.bounds, dtype)
+    bound = cast(bound_objective(objective, lift), dtype)
+    rows = _count_rows(bound, free)
+    if dtype == "float64":
+        warn_rounding(bound, free, objective, params)
+    methods = tuple(floats_to_arrays(m, dtype) for m in plan.stages(bound, free))
+    for method in methods:
+        _check_method(method, bound, sampler, dtype)
+        check_memory(method, rows or 0, free)
+    _check_sampler(sampler, request.source, bound, methods)
+    _check_curvature(bound, free, methods)
+    observer = Observer(lift, request.metrics, dtype)
+    setup = Setup(
+        plan=plan,
+        observer=observer,
+        target=as_target(request.target, request.main, list(observer.metrics)),
+        budget=budget,
+        sampler=sampler,
+        source=request.source,
+        seed=seed,
+        dtype=dtype,
+        every=every,
+        rows_total=rows,
+        fingerprint=ckpt.fingerprint((bound, free, methods, plan, sampler), seed, dtype, every),
+        rows_path=None if request.folder is None else request.folder / "rows.jsonl",
+        checkpoint=None if request.checkpoint is None else Path(request.checkpoint),
+        callbacks=tuple(request.callbacks),
+        progress=request.progress,
+    )
+    return Loop(bound, free, methods, setup)
+
+
+def _check_calls(request: Request) -> None:
+    """What the driver will call or write later, so that a slip does not end a run that has begun."""
+    if not isinstance(request.metrics, Mapping | None):
+        raise TypeError(f"metrics: give a dictionary {{name: fn(params)}}; got {request.metrics!r}.")
+    for name, fn in (*(request.metrics or {}).items(), ("progress", request.progress), ("draw", request.source)):
+        if fn is not None and not callable(fn):
+            raise TypeError(f"{name}: must be callable; got {fn!r}.")
+    if not (isinstance(request.callbacks, Iterable) and all(map(callable, request.callbacks))):
+        raise TypeError(f"callbacks: give a list of functions fn(row, params); got {request.callbacks!r}.")
+    if request.checkpoint is not None and Path(request.checkpoint).is_file():
+        raise ValueError(f"checkpoint={str(request.checkpoint)!r} is a file; give a folder.")
+
+
+def _count_rows(bound: Objective, free: Params) -> int | None:
+    """N, the residual rows of all terms, from shapes alone; None without terms.
+
+    Raises ValueError for a function of the wrong shape: a matrix per row would be summed along the wrong axis.
+    """
+    terms: dict[str, Any] = getattr(bound, "parts", {})
+    if isinstance(bound, Scalar):
+        out = jax.eval_shape(lambda p: bound.fn(p, bound.batch), free)
+        if not _is_real(out) or out.size != 1:
+            raise ValueError(f"Scalar: fn must return one real number; got {_describe(out)}.")
+    total = 0
+    for name, term in terms.items():
+        out = jax.eval_shape(lambda p, t=term: _raw_outputs(t, p), free)
+        if not _is_real(out) or len(out.shape) not in (1, 2):
+            what = "(m,) or (m, c) for all points" if term.coupled else "() or (c,) for one row of points"
+            got = _describe(out, () if term.coupled else (0,))
+            raise ValueError(f"term {name!r}: its function must return a real array of shape {what}; got {got}.")
+        total += out.size
+    return total if terms else None
+
+
+def _raw_outputs(term: Term, params: Params) -> Any:
+    return term.fn(params, term.points) if term.coupled else jax.vmap(lambda x: term.fn(params, x))(term.points)
+
+
+def _is_real(out: Any) -> bool:
+    return hasattr(out, "dtype") and jnp.issubdtype(out.dtype, jnp.floating)
+
+
+def _describe(out: Any, batch: tuple = ()) -> str:
+    if not hasattr(out, "dtype"):
+        return f"a {type(out).__name__}"
+    return f"shape {out.shape[len(batch) :]}, dtype {out.dtype}"
+
+
+def _check_method(method: Method, bound: Objective, sampler: Sampler | None, dtype: str) -> None:
+    sentence = refusal(method, bound)
+    if sentence:
+        raise ValueError(sentence)
+    if Structure.FIXED in method.needs and sampler is not None and sampler.period(method):
+        raise ValueError(
+            f"{type(method).__name__} cannot live with points that move; use sampler Fixed instead of "
+            f"{type(sampler).__name__}."
+        )
+    if method.second_order and dtype == "float32":
+        warn(
+            f"{type(method).__name__} in float32 stalls near a relative error of 1e-3 to 1e-4, since it lives on "
+            "differences below float32 resolution; use precision='float64'.",
+        )
+
+
+def _check_sampler(sampler: Sampler | None, source: Source | None, bound: Objective, methods: tuple) -> None:
+    if sampler is None:
+        return
+    if not isinstance(sampler, Sampler):
+        raise TypeError(f"sampler: got {sampler!r}; use ravine.sampling.PointGuard(), ResidualAdaptive(), Fresh().")
+    sentence = sampler.check(bound)
+    if sentence:
+        raise ValueError(sentence)
+    if source is None and any(sampler.period(m) for m in methods):
+        raise ValueError(
+            f"{type(sampler).__name__} has no source of fresh points here; pass draw=fn(seed, sizes) -> "
+            "{term: Points} to minimize, or use ravine.solve, where the problem draws them."
+        )
+
+
+def _check_curvature(bound: Objective, free: Params, methods: tuple) -> None:
+    if isinstance(bound, Composite) and any(Structure.COMPOSITE in m.needs for m in methods):
+        sentence = curvature_is_semidefinite(bound, free)
+        if sentence:
+            raise ValueError(sentence)
+
+
+def _seed(seed: Any) -> int:
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ValueError(f"seed={seed!r}: must be a nonnegative whole number.")
+    return int(seed)
+
+
+def _every(every: Any) -> int | None:
+    if every is not None and (isinstance(every, bool) or not isinstance(every, int) or every < 1):
+        raise ValueError(f"every={every!r}: must be a positive whole number of steps.")
+    return every

@@ -1,0 +1,35 @@
+"""Fresh points every k steps: a new draw of every movable term from the problem's own design."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from .base import Look, Sampler, check_every, drawn
+
+
+class Fresh(Sampler):
+    """All points (and their quadrature weights) redrawn every `every` steps.
+
+    Raises ValueError unless `every` is a positive integer.
+    """
+
+    every: int | None = 100
+
+    def __check_init__(self):
+        check_every(self)
+
+    def act(self, objective, params, state, source, seed, step) -> Look:
+        kept = getattr(source, "measured", frozenset())
+        sizes = {name: term.n for name, term in objective.parts.items() if name not in kept}
+        found = drawn(source, int(np.random.default_rng([seed, step]).integers(2**31)), sizes)
+        parts, same = {}, []
+        for name in sizes:
+            term, fresh = objective.parts[name], found[name]
+            pairs = zip(jax.tree.leaves(fresh.x), jax.tree.leaves(term.points), strict=True)
+            if all(np.shape(a) == np.shape(b) and np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs):
+                same.append(name)
+            parts[name] = term.with_points(fresh.x, fresh.quadrature)
+        note = f"the fresh points of {', '.join(same)} are identical to the old ones (a fixed design)" if same else None
+        changed = len(same) < len(parts)
+        return Look(objective.replace(**parts) if changed else objective, state, changed=changed, note=note)
