@@ -1,0 +1,152 @@
+"""A task: everything a run is made of, as plain text and numbers that another process can be handed.
+
+Checking a task needs no JAX. Options of problem, model, method and sampler arrive as text; they get their types
+when the class is loaded (options.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ..driver.budget import Budget
+from ..registry import entries, find, nearest
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One run. `settings` are the options of methods and samplers by their command-line name."""
+
+    problem: str
+    method: str = "auto"
+    seed: int = 0
+    budget: str = "60s"
+    target: float | None = None
+    sampler: str | None = None
+    problem_options: dict[str, str] = dataclasses.field(default_factory=dict)
+    model_options: dict[str, str] = dataclasses.field(default_factory=dict)
+    settings: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    folder: str = ""
+    command: str = ""
+
+    def __post_init__(self):
+        """Names, numbers and units. Raises LookupError or ValueError with a sentence; imports no JAX."""
+        find("problems", self.problem)
+        method_names(self.method)
+        Budget.parse(self.budget)
+        if self.sampler is not None:
+            find("samplers", self.sampler)
+        if isinstance(self.seed, bool) or self.seed < 0:
+            raise ValueError(f"seed {self.seed}: must be 0 or a positive whole number.")
+        if self.target is not None and not 0 < self.target < float("inf"):
+            raise ValueError(f"target {self.target:g}: must be a positive finite number.")
+        known = self.owners()
+        for name in self.settings:
+            if name not in known:
+                raise ValueError(f"--set {name}: this run has no part called {name!r}; {nearest(name, known)}")
+
+    def owners(self) -> list[str]:
+        """The names that `--set NAME.field=value` may use: the run's methods and its sampler."""
+        return [*method_names(self.method), *([find("samplers", self.sampler).name] if self.sampler else [])]
+
+    @property
+    def label(self) -> str:
+        return f"{self.problem} {self.method} seed {self.seed}"
+
+    def describe(self) -> dict[str, Any]:
+        """What run.json says about the task; `task` is what `resume` reads."""
+        own = {k: v for k, v in dataclasses.asdict(self).items() if k not in ("folder", "command")}
+        return {
+            "name": Path(self.folder).name,
+            "problem": self.problem,
+            "method": self.method,
+            "seed": self.seed,
+            "command": self.command,
+            "task": own,
+            "reason": "Still running, or ended from outside before it could say why.",  # until the run gives its own
+        }
+
+    def arguments(self) -> dict[str, Any]:
+        """Keyword arguments of `solve`: built, and checked by their own constructors. Imports JAX."""
+        from ..plans import parse
+        from .options import construct, refine, typed
+
+        problem = construct(find("problems", self.problem).load(), self.problem_options, "--problem.")
+        model = refine(problem.default_model(), self.model_options) if self.model_options else None
+        options = {
+            name: typed(_class_of(name), values, f"--set {name}.")
+            for name, values in self.settings.items()
+            if name in method_names(self.method)
+        }
+        sampler = None
+        if self.sampler is not None:
+            entry = find("samplers", self.sampler)
+            sampler = construct(entry.load(), self.settings.get(entry.name, {}), f"--set {entry.name}.")
+        return {
+            "problem": problem,
+            "model": model,
+            "method": parse(self.method, options),
+            "seed": self.seed,
+            "budget": Budget.parse(self.budget),
+            "target": self.target,
+            "sampler": sampler,
+        }
+
+    def run(self, progress: Callable | None = None) -> Any:
+        """The Run, saved in `folder`. Imports JAX."""
+        from ..driver.solve import solve
+
+        return solve(**self.arguments(), out=Path(self.folder), progress=progress, description=self.describe())
+
+    def resume(self, progress: Callable | None = None) -> Any:
+        """Go on from the last checkpoint in `folder`. Imports JAX."""
+        from ..driver.solve import solve
+
+        folder = Path(self.folder)
+        checkpoint = folder / "checkpoint"
+        run = solve(**self.arguments(), checkpoint=checkpoint, progress=progress, description=self.describe())
+        run.save(folder)
+        return run
+
+
+def refusal(error: Exception) -> str | None:
+    """The sentence of an error that a check of ours raised; None for any other error, which is a bug to be shown."""
+    if not isinstance(error, (ValueError, TypeError, LookupError)) or isinstance(error, (KeyError, IndexError)):
+        return None
+    trace, module = error.__traceback__, ""
+    while trace is not None:
+        module, trace = trace.tb_frame.f_globals.get("__name__", ""), trace.tb_next
+    return str(error) if module.startswith("ravine.") else None
+
+
+def method_names(spec: str) -> list[str]:
+    """Command-line names of the stages of 'adam:500+lm'. Raises LookupError or ValueError with a sentence."""
+    if spec.strip().lower() == "auto":
+        return ["auto"]
+    names = []
+    for part in spec.split("+"):
+        name, colon, count = part.strip().partition(":")
+        if not name:
+            raise ValueError(f"method {spec!r}: a stage has no name; write for example 'adam:500+lm'.")
+        names.append(_method(name))
+        if colon and not (count.isdigit() and int(count) > 0):
+            raise ValueError(f"method {spec!r}: {count!r} is not a number of steps; write for example '{name}:500'.")
+    return names
+
+
+def _method(name: str) -> str:
+    try:
+        return find("methods", name).name
+    except LookupError:
+        choices = ["auto", *entries("methods")]
+        raise LookupError(f"there is no method called {name!r}; {nearest(name, choices)}") from None
+
+
+def _class_of(name: str) -> type:
+    if name == "auto":
+        from ..plans import Auto
+
+        return Auto
+    return find("methods", name).load()

@@ -1,0 +1,161 @@
+"""`ravine compare`: every method on every problem from every seed, each run in a process of its own; then a report."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..bench.task import Task, method_names, refusal
+from ..driver.budget import Budget
+from ..registry import find, nearest
+from . import compile_cache, folders
+from .parse import Usage, settings
+
+FORMAT = 1
+
+
+def run(request: argparse.Namespace) -> int:
+    tasks, folder = plan(request)
+    compile_cache.enable()
+    check_options(tasks)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_comparison(folder, tasks, request.line)
+    finished = execute(tasks, request.workers, request.json)
+    return hand_over(folder, tasks, request.json, finished)
+
+
+def plan(request: argparse.Namespace) -> tuple[list[Task], Path]:
+    """The tasks, method by method within a problem, and the folder of the comparison. Raises Usage; no JAX."""
+    try:
+        problems = _names("PROBLEM", request.problems, lambda name: find("problems", name).name)
+        methods = _names("--methods", request.methods, lambda spec: method_names(spec) and spec.lower())
+        given, name = settings(request.set), "compare-" + "-".join(problems)
+        folder = folders.choose(request.out, name if len(name) < 60 else f"compare-{len(problems)}-problems")
+        shared = {
+            "budget": request.budget,
+            "target": request.target,
+            "sampler": request.sampler,
+            "problem_options": request.dotted["problem"],
+            "model_options": request.dotted["model"],
+        }
+        tasks = []
+        for problem in problems:
+            for method in methods:
+                bare = Task(problem, method, **shared)
+                mine = {part: values for part, values in given.items() if part in bare.owners()}
+                for seed in range(request.seeds):
+                    where = folder / problem / f"{folders.slug(method.replace(':', ''))}-s{seed}"
+                    command = alone(request, problem, method, seed, mine)
+                    own = {"seed": seed, "settings": mine, "folder": str(where), "command": command}
+                    tasks.append(dataclasses.replace(bare, **own))
+    except (ValueError, LookupError) as error:
+        raise Usage(str(error)) from None
+    known = list(dict.fromkeys(owner for task in tasks for owner in task.owners()))
+    for part in given:
+        if part not in known:
+            raise Usage(f"--set {part}: no run of this comparison has a part {part!r}; {nearest(part, known)}")
+    return tasks, folder
+
+
+def _names(option: str, text: str, check) -> list[str]:
+    names = [check(part) for part in text.split(",") if part.strip()]
+    if not names:
+        raise Usage(f"{option} {text!r}: names nothing; separate several by commas.")
+    return list(dict.fromkeys(name.strip() for name in names))
+
+
+def alone(request: argparse.Namespace, problem: str, method: str, seed: int, mine: dict) -> str:
+    """The command that does one run of the comparison by itself."""
+    words = ["ravine", "solve", problem, "--method", method, "--seed", str(seed), "--budget", request.budget]
+    words += ["--target", repr(request.target)] if request.target is not None else []
+    words += ["--sampler", request.sampler] if request.sampler is not None else []
+    for prefix in ("problem", "model"):
+        words += [w for name, value in request.dotted[prefix].items() for w in (f"--{prefix}.{name}", value)]
+    for part, values in mine.items():
+        words += [w for name, value in values.items() for w in ("--set", f"{part}.{name}={value}")]
+    return shlex.join(words)
+
+
+def check_options(tasks: list[Task]) -> None:
+    """Options of the parts, in this process and before any run: a misspelt one should not cost a budget."""
+    checked = set()
+    for task in tasks:
+        if (task.problem_options or task.model_options or task.settings) and (task.problem, task.method) not in checked:
+            checked.add((task.problem, task.method))
+            try:
+                task.arguments()
+            except Exception as error:
+                if (reason := refusal(error)) is None:
+                    raise
+                raise Usage(reason) from None
+
+
+def write_comparison(folder: Path, tasks: list[Task], line: str) -> None:
+    """compare.json, written before the first run: the table is whole whatever happens later."""
+    from ..records import dumps, write_text
+
+    record = {
+        "format": FORMAT,
+        "command": line,
+        "problems": list(dict.fromkeys(task.problem for task in tasks)),
+        "methods": list(dict.fromkeys(task.method for task in tasks)),
+        "seeds": sorted({task.seed for task in tasks}),
+        "runs": [str(Path(task.folder).relative_to(folder).as_posix()) for task in tasks],
+        "provenance": {"cores": os.cpu_count(), "python": sys.version.split()[0]},
+    }
+    write_text(folder / "compare.json", dumps(record, indent=1))
+
+
+def execute(tasks: list[Task], workers: int, quiet: bool) -> bool:
+    """All runs, with live progress. False if interrupted."""
+    from ..bench.pool import run_all
+    from .progress import display
+
+    budget, count = Budget.parse(tasks[0].budget), {"done": 0}
+    with display(quiet) as shown:
+        shown.say(
+            f"{len(tasks)} runs of {tasks[0].budget} each, {workers} at a time; a line follows once one has compiled."
+        )
+
+        def listen(task: Task, event: dict[str, Any]) -> None:
+            if event["event"] == "row":
+                shown.row(task.label, event["row"], budget)
+                return
+            count["done"] += 1
+            shown.ended(task.label)
+            shown.say(f"[{count['done']}/{len(tasks)}] {task.label}: {_outcome(task)}")
+
+        finished = run_all(tasks, workers, listen)
+        if not finished:
+            shown.say("interrupted; what the runs had reached is kept.")
+    return finished
+
+
+def _outcome(task: Task) -> str:
+    from ..report import load_run
+
+    found = load_run(task.folder)
+    return f"{found.status.replace('_', ' ')}. {found.reason}"
+
+
+def hand_over(folder: Path, tasks: list[Task], as_json: bool, finished: bool) -> int:
+    from ..report import plain_summary, summary, write_report
+    from .solve_command import show
+
+    report = write_report([folder], folder / "report.html")
+    records = [json.loads((Path(t.folder) / "run.json").read_text(encoding="utf8")) for t in tasks]
+    if as_json:
+        runs = [{"folder": task.folder, **record} for task, record in zip(tasks, records, strict=True)]
+        print(json.dumps({"folder": str(folder), "report": str(report), "runs": runs}, ensure_ascii=False))
+    else:
+        show([folder], summary, plain_summary)
+        print(f"\nruns    {folder}\nreport  {report}")
+    if not finished:
+        return 130
+    return 1 if any(record["status"] == "failed" for record in records) else 0

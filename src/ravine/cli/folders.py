@@ -1,0 +1,34 @@
+"""Where runs go: a folder the user names, which must be new or empty, or the next free one under runs/."""
+
+from __future__ import annotations
+
+import re
+from itertools import count
+from pathlib import Path
+
+from .parse import Usage
+
+
+def choose(out: str | None, name: str) -> Path:
+    """The folder of a run, not yet made. Raises Usage if `out` is a file or is not empty."""
+    if out is None:
+        return free(Path("runs") / slug(name))
+    path = Path(out)
+    if path.exists() and not path.is_dir():
+        raise Usage(f"--out {out}: is a file; name a folder, such as {free(path)}.")
+    if path.is_dir() and any(path.iterdir()):
+        raise Usage(f"--out {out}: is not empty; name a new folder, such as {free(path)}.")
+    return path
+
+
+def free(path: Path) -> Path:
+    """`path`, or the first of path-2, path-3, ... that does not exist."""
+    return next(p for n in count(1) if not (p := path if n == 1 else path.with_name(f"{path.name}-{n}")).exists())
+
+
+def slug(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._+=-]+", "-", name).strip("-.") or "run"
+
+
+def run_name(problem: str, method: str) -> str:
+    return slug(f"{problem}-{method.replace(':', '')}")

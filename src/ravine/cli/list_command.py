@@ -1,0 +1,28 @@
+"""`ravine list`: what exists, from the export tables, without JAX."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from ..registry import KINDS, entries, nearest
+from .parse import Usage
+
+
+def run(request: argparse.Namespace) -> int:
+    kind = request.kind
+    if kind is not None and kind not in KINDS:
+        raise Usage(f"list {kind}: there is no such kind; {nearest(kind, KINDS)}")
+    tables = {k: entries(k) for k in (KINDS if kind is None else (kind,))}
+    if request.json:
+        rows = {k: [entry._asdict() for entry in table.values()] for k, table in tables.items()}
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return 0
+    for i, (k, table) in enumerate(tables.items()):
+        print("\n" * bool(i) + k)
+        width = max((len(name) for name in table), default=0)
+        for entry in table.values():
+            print(f"  {entry.name:<{width}}  {entry.summary}")
+    if kind in (None, "methods"):
+        print("\nauto chooses a method from the objective; stages are written adam:500+lm.")
+    return 0

@@ -1,0 +1,41 @@
+"""`ravine report`: one HTML file, and the table of statuses, from any run and comparison folders."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from .parse import Usage
+from .solve_command import show
+
+
+def run(request: argparse.Namespace) -> int:
+    from ..report import plain_summary, summary, write_report
+
+    paths = [Path(name) for name in request.runs]
+    out = Path(request.out) if request.out else _beside(paths)
+    if out.is_dir():
+        raise Usage(f"--out {out}: is a folder; name a file, such as {out / 'report.html'}.")
+    if not out.parent.is_dir():
+        raise Usage(f"--out {out}: there is no folder {out.parent}.")
+    try:
+        report = write_report(paths, out)
+    except ValueError as error:
+        raise Usage(str(error)) from None
+    if request.json:
+        print(json.dumps({"report": str(report), "runs": [str(p) for p in paths]}))
+    else:
+        show(paths, summary, plain_summary)
+        print(f"\nreport  {report}")
+    return 0
+
+
+def _beside(paths: list[Path]) -> Path:
+    """report.html inside the one folder, or inside the folder that holds them all."""
+    if len(paths) == 1:
+        return paths[0] / "report.html"
+    parent = Path(os.path.commonpath([p.resolve().parent for p in paths]))
+    cwd = Path.cwd()
+    return (parent.relative_to(cwd) if parent.is_relative_to(cwd) else parent) / "report.html"

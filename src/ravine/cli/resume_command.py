@@ -1,0 +1,56 @@
+"""`ravine resume`: go on with a run of `solve` or `compare` from its last checkpoint."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from ..bench.task import Task
+from ..report import load_run
+from . import compile_cache
+from .parse import Usage
+from .solve_command import carry_out, hand_over
+
+UNFINISHED = ("running", "interrupted", "failed")
+
+
+def run(request: argparse.Namespace) -> int:
+    folder = Path(request.run)
+    try:
+        found = load_run_start(folder)
+    except ValueError as error:
+        raise Usage(str(error)) from None
+    if found["status"] not in UNFINISHED:
+        if request.json:
+            print(json.dumps({"folder": str(folder), **found}, ensure_ascii=False))
+        else:
+            print(f"{folder} is finished already: {found['status']}. {found.get('reason', '')}")
+        return 0
+    if "task" not in found:
+        raise Usage(f"{folder}: was not started by `ravine solve`; call ravine.minimize again with its checkpoint.")
+    if not any((folder / "checkpoint").glob("*.npz")):
+        raise Usage(f"{folder}: holds no checkpoint to go on from; start it again: {found.get('command')}")
+    try:
+        task = Task(**found["task"], folder=str(folder), command=found.get("command") or "")
+    except (ValueError, LookupError, TypeError) as error:
+        raise Usage(f"{folder / 'run.json'}: {error}") from None
+    compile_cache.enable()
+    if not request.json:
+        print(f"{folder}: going on from its last checkpoint.", file=sys.stderr)
+    return hand_over(folder, carry_out(task, request.json, go_on=True), request.json)
+
+
+def load_run_start(folder: Path) -> dict:
+    """run.json, also that of a run killed before it had a reason. Raises ValueError with a sentence."""
+    path = folder / "run.json"
+    if not path.is_file():
+        load_run(folder)  # raises, naming the nearest run
+    try:
+        found = json.loads(path.read_text(encoding="utf8"))
+    except ValueError:
+        raise ValueError(f"{path}: is not JSON; it was cut short or written by another program.") from None
+    if not isinstance(found, dict) or "status" not in found:
+        raise ValueError(f"{path}: is not a record of a run.")
+    return found
