@@ -1,0 +1,354 @@
+"""The driver's promises to the caller of `minimize`: records, budgets, targets, precision, refusals."""
+
+import math
+import warnings
+
+import jax
+import numpy as np
+import optax
+import pytest
+from small import DECAY, DECAY_START, FIT, POINTS, SCALAR, network, residual, start, steady
+
+from ravine import Budget, LeastSquares, Scalar, Term, minimize
+from ravine import methods as m
+from ravine.driver import engine, memory
+
+jnp = jax.numpy
+
+
+def l2(params):
+    u = jax.vmap(lambda x: network(params, x))(jnp.asarray(POINTS))
+    return jnp.linalg.norm(u - jnp.sin(3 * jnp.asarray(POINTS[:, 0])))
+
+
+def with_python_branch(params):
+    return 1.0 if float(params["b"][0]) > 1e9 else float(np.asarray(params["b"]).sum())
+
+
+# -- records ---------------------------------------------------------------------------------------------------
+
+
+def test_recorded_steps():
+    run = minimize(FIT, start(), m.Adam(), budget=Budget(steps=501), every=70)
+    grid = {math.ceil(100 * 1.02**j) for j in range(200)}
+    wanted = {k for k in range(501) if k <= 100 or k in grid or k % 70 == 0}
+    assert [r["step"] for r in run.rows] == [*sorted(wanted), 501]
+    assert [r["status"] for r in run.rows] == ["ok"] * len(wanted) + ["closing"]
+    plain = minimize(FIT, start(), m.Adam(), budget=Budget(steps=501))
+    assert {r["step"] for r in plain.rows} == {k for k in wanted if k <= 100 or k in grid} | {501}
+
+
+def test_row_k_describes_the_parameters_entering_step_k():
+    seen = []
+    run = minimize(
+        FIT,
+        start(),
+        m.LevenbergMarquardt(),
+        budget=Budget(steps=8),
+        metrics={"l2": l2, "branch": with_python_branch},
+        callbacks=[lambda row, params: seen.append((row, params))],
+    )
+    assert [row for row, _ in seen] == run.rows[:-1]
+    for row, params in [*seen, (run.final, run.params)]:
+        value, grad = FIT.value_and_grad(params)
+        np.testing.assert_allclose(row["loss"], value, rtol=1e-12)
+        np.testing.assert_allclose(row["grad_norm"], np.sqrt(sum(np.sum(g**2) for g in grad.values())), rtol=1e-8)
+        np.testing.assert_allclose(row["terms.fit"], value, rtol=1e-12)
+        np.testing.assert_allclose(row["metrics.l2"], l2(params), rtol=1e-12)
+        np.testing.assert_allclose(row["metrics.branch"], np.sum(params["b"]), rtol=1e-12)
+    np.testing.assert_array_equal(seen[0][1]["w"], start()["w"])
+
+
+def test_columns():
+    run = minimize(FIT, start(), m.LevenbergMarquardt(), budget=Budget(steps=3), metrics={"l2": l2})
+    row = run.rows[0]
+    fixed = ["step", "seconds", "cpu_seconds", "stage", "method", "loss", "grad_norm", "step_norm", "status"]
+    assert set(fixed) | {"terms.fit", "metrics.l2", "counts.residual", "counts.vjp", "counts.sampler"} <= set(row)
+    assert any(k.startswith("scalars.") for k in row)
+    assert {type(v) for k, v in row.items() if k not in ("method", "status")} <= {int, float}
+    assert set(run.final) >= {"step", "loss", "grad_norm", "terms.fit", "metrics.l2"}
+    counted = [r["counts.residual"] for r in run.rows]
+    assert counted == sorted(counted) and counted[0] == 0 < counted[1]
+    clock = [r["seconds"] for r in run.rows]
+    assert clock == sorted(clock) and clock[0] < 0.1 * run.compile_seconds
+    assert run.wall_seconds >= run.seconds + run.compile_seconds
+    assert run.summary["rows"] == len(POINTS) and run.summary["parameters"] == 24
+
+
+def test_rows_count_residuals_and_not_points():
+    def two(params, x):
+        return jnp.stack([params * x[0], params - 1.0])
+
+    run = minimize(LeastSquares(Term(two, POINTS)), np.asarray(3.0), m.SGD(), budget=Budget(steps=1))
+    assert run.summary["rows"] == 2 * len(POINTS)
+
+
+# -- compilation -----------------------------------------------------------------------------------------------
+
+
+def test_a_second_call_compiles_nothing():
+    first = minimize(FIT, start(), m.Adam(), budget=Budget(steps=5), metrics={"l2": l2})
+    traces = len(engine.traces)
+    again = minimize(FIT, start(), m.Adam(), budget=Budget(steps=5), metrics={"l2": l2})
+    assert steady(again.rows) == steady(first.rows)
+    other = minimize(FIT, start(1), m.Adam(), seed=3, budget=Budget(steps=50), target=1e-9)
+    assert other.rows[0]["loss"] != first.rows[0]["loss"]
+    assert len(engine.traces) == traces
+
+
+def test_other_points_weights_and_options_compile_nothing():
+    runs = [minimize(FIT, start(), m.Adam(), budget=Budget(steps=5))]
+    traces = len(engine.traces)
+    elsewhere = LeastSquares({"fit": Term(residual, 0.5 * POINTS)})
+    heavier = LeastSquares({"fit": Term(residual, POINTS, weight=4.0)})
+    runs += [minimize(o, start(), m.Adam(), budget=Budget(steps=5)) for o in (elsewhere, heavier)]
+    runs += [minimize(FIT, start(), m.Adam(rate), budget=Budget(steps=5)) for rate in (1e-2, 2e-2)]
+    assert len({run.final["loss"] for run in runs}) == 5
+    np.testing.assert_allclose(runs[2].rows[0]["loss"], 4 * runs[0].rows[0]["loss"], rtol=1e-12)
+    assert len(engine.traces) == traces
+
+
+# -- budgets ---------------------------------------------------------------------------------------------------
+
+
+def test_budget_of_evaluations():
+    run = minimize(FIT, start(), m.Adam(), budget=Budget(evaluations=31))
+    one, last = run.rows[1], run.final  # a gradient counts as three residual evaluations
+    assert one["counts.residual"] == one["counts.vjp"] == 1
+    assert last["step"] == 11 and last["counts.residual"] + 2 * last["counts.vjp"] == 33
+    assert run.status == "budget" and "31 evaluations" in run.reason
+
+
+@pytest.mark.parametrize("budget, words", [(Budget(wall=1e-9), "wall time"), (Budget(seconds=1e-9), "1e-09 s spent")])
+def test_budgets_of_time(budget, words):
+    run = minimize(FIT, start(), m.Adam(), budget=budget)
+    assert run.status == "budget" and words in run.reason
+    assert run.steps <= 1
+    assert math.isfinite(run.final["loss"])
+
+
+def test_the_first_budget_spent_ends_the_run():
+    run = minimize(FIT, start(), m.Adam(), budget=Budget(steps=7, seconds=1e5, wall=1e5, evaluations=1e9))
+    assert run.steps == 7 and run.reason.startswith("Budget of 7 steps spent at step 7")
+
+
+# -- targets ---------------------------------------------------------------------------------------------------
+
+
+def test_target_on_the_loss():
+    run = minimize(FIT, start(), m.LevenbergMarquardt(), budget=Budget(steps=100), target=1e-5)
+    assert run.status == "reached_target" and run.final["loss"] <= 1e-5 and run.steps < 100
+    assert all(row["loss"] > 1e-5 for row in run.rows[:-2])
+    assert "loss" in run.reason and "1.00e-05" in run.reason
+
+
+def test_target_on_the_gradient():
+    run = minimize(FIT, start(), m.LevenbergMarquardt(), budget=Budget(steps=100), target={"grad_norm": 1e-3})
+    assert run.status == "reached_target" and run.final["grad_norm"] <= 1e-3 and run.steps < 100
+
+
+def test_target_on_a_metric_and_on_several():
+    metrics = {"l2": l2, "branch": with_python_branch}
+    run = minimize(FIT, start(), m.LevenbergMarquardt(), budget=Budget(steps=100), target={"l2": 1e-2}, metrics=metrics)
+    assert run.status == "reached_target" and run.final["metrics.l2"] <= 1e-2 < run.rows[-2]["metrics.l2"]
+    both = minimize(
+        FIT,
+        start(),
+        m.LevenbergMarquardt(),
+        budget=Budget(steps=100),
+        target={"l2": 1e-2, "grad_norm": 1e-5},
+        metrics=metrics,
+    )
+    assert both.status == "reached_target" and both.steps > run.steps
+    assert both.final["metrics.l2"] <= 1e-2 and both.final["grad_norm"] <= 1e-5
+
+
+def test_target_unmet():
+    run = minimize(FIT, start(), m.Adam(), budget=Budget(steps=3), target=1e-5)
+    assert run.status == "budget" and "target unmet" in run.reason and "> 1.00e-05" in run.reason
+
+
+def test_target_names():
+    with pytest.raises(ValueError, match="no metric 'll2'; did you mean 'l2'"):
+        minimize(FIT, start(), m.Adam(), target={"ll2": 1e-3}, metrics={"l2": l2})
+    with pytest.raises(ValueError, match=r"loss=-1\.0: must be a positive number"):
+        minimize(FIT, start(), m.Adam(), target=-1.0)
+
+
+# -- precision -------------------------------------------------------------------------------------------------
+
+
+def test_precision_is_scoped_to_the_call():
+    before = jax.config.jax_enable_x64
+    with jax.enable_x64(False):
+        run = minimize(FIT, start(), m.Adam(), budget=Budget(steps=2))
+        assert not jax.config.jax_enable_x64
+        assert run.params["w"].dtype == np.float64
+        assert np.asarray(run.params["w"]).dtype == np.float64
+        u = run.evaluate(network, POINTS)
+    assert u.dtype == np.float64 and u.shape == (len(POINTS),)
+    np.testing.assert_allclose(u, [network(run.params, x) for x in POINTS], rtol=1e-14)
+    low = minimize(FIT, start(), m.Adam(), budget=Budget(steps=2), precision="float32")
+    assert low.params["w"].dtype == np.float32
+    assert jax.config.jax_enable_x64 == before
+    with pytest.raises(ValueError, match="precision='double': choose"):
+        minimize(FIT, start(), m.Adam(), precision="double")
+
+
+TABLE = np.linspace(0, 1, 5, dtype=np.float32)
+
+
+def rounded(params, x):
+    return residual(params, x) + jnp.sum(jnp.asarray(TABLE))
+
+
+@pytest.mark.parametrize(
+    "objective, params, where",
+    [
+        (FIT, start() | {"b": start()["b"].astype(np.float32)}, r"params\['b'\]"),
+        (LeastSquares({"fit": Term(residual, POINTS.astype(np.float32))}), start(), "points"),
+        (LeastSquares({"fit": Term(rounded, POINTS)}), start(), r"constant of shape \(5,\)"),
+    ],
+    ids=["parameters", "points", "constant"],
+)
+def test_float32_values_are_promoted_and_named(objective, params, where):
+    with pytest.warns(UserWarning, match=rf"float32 values in a float64 run: .*{where}"):
+        run = minimize(objective, params, m.Adam(), budget=Budget(steps=1))
+    assert {np.asarray(v).dtype for v in run.params.values()} == {np.dtype("float64")}
+
+
+def test_a_warning_points_at_the_caller():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        minimize(FIT, start(), m.LBFGS(), budget=Budget(steps=1), precision="float32")
+        minimize(FIT, start() | {"b": start()["b"].astype(np.float32)}, m.Adam(), budget=Budget(steps=1))
+        minimize(FIT, start() | {"scale": 2.0}, m.Adam(), budget=Budget(steps=1))
+    assert [w.filename for w in caught] == [__file__] * 3
+
+
+# -- callbacks and metrics -------------------------------------------------------------------------------------
+
+
+def test_callback_ends_the_run():
+    calls = []
+    run = minimize(
+        FIT,
+        start(),
+        m.Adam(),
+        budget=Budget(steps=50),
+        callbacks=[lambda r, p: calls.append(r), lambda r, p: r["step"] == 6],
+    )
+    assert run.status == "interrupted" and "callback" in run.reason
+    assert len(calls) == 7 and run.steps == 7
+
+
+def test_progress_sees_every_row():
+    seen = []
+    run = minimize(FIT, start(), m.Adam(), budget=Budget(steps=5), progress=lambda row, loop: seen.append(row["step"]))
+    assert seen == [row["step"] for row in run.rows[:-1]]
+
+
+def test_a_metric_is_one_number():
+    with pytest.raises(TypeError, match=r"metrics\['vector'\] must return one number"):
+        minimize(FIT, start(), m.Adam(), budget=Budget(steps=1), metrics={"vector": lambda p: p["w"]})
+
+
+# -- methods by any name ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method", [optax.adam(1e-3), "adam", m.Adam, m.Adam()], ids=["optax", "name", "class", "instance"]
+)
+def test_methods_are_accepted_in_any_form(method):
+    run = minimize(FIT, start(), method, budget=Budget(steps=4))
+    reference = minimize(FIT, start(), m.Optax(), budget=Budget(steps=4))
+    np.testing.assert_allclose(run.final["loss"], reference.final["loss"], rtol=1e-12)
+
+
+# -- refusals --------------------------------------------------------------------------------------------------
+
+
+def matrix(params, x):
+    return jnp.ones((2, 2)) * params["w"][0]
+
+
+WRONG = {
+    "a function": (lambda: minimize(lambda p: 0.0, start()), TypeError, "objective: got function; wrap it as"),
+    "a bare term": (lambda: minimize(Term(residual, POINTS), start()), TypeError, "got Term; wrap it as LeastSquares"),
+    "a matrix per row": (
+        lambda: minimize(LeastSquares({"fit": Term(matrix, POINTS)}), start(), m.Adam()),
+        ValueError,
+        r"term 'fit'.*shape \(\) or \(c,\) for one row of points; got shape \(2, 2\)",
+    ),
+    "a tuple per row": (
+        lambda: minimize(LeastSquares({"fit": Term(lambda p, x: (p["w"][0], x), POINTS)}), start(), m.Adam()),
+        ValueError,
+        "term 'fit'.*got a tuple",
+    ),
+    "a vector loss": (
+        lambda: minimize(Scalar(lambda p: p["w"]), start(), m.Adam()),
+        ValueError,
+        r"Scalar: fn must return one real number; got shape \(8,\)",
+    ),
+    "an integer loss": (
+        lambda: minimize(Scalar(lambda p: jnp.argmax(p["w"])), start(), m.Adam()),
+        ValueError,
+        "one real number; got shape .*int",
+    ),
+    "a budget number": (
+        lambda: minimize(FIT, start(), budget=20),
+        TypeError,
+        r"budget: got 20; write Budget\(seconds=20\)",
+    ),
+    "a method name": (
+        lambda: minimize(FIT, start(), "adm"),
+        LookupError,
+        "no method called 'adm'; did you mean 'adam'",
+    ),
+    "no method": (lambda: minimize(FIT, start(), None), TypeError, "method=None: give a ravine method"),
+    "a sampler name": (lambda: minimize(FIT, start(), sampler="guard"), TypeError, "sampler: got 'guard'"),
+    "a callback": (lambda: minimize(FIT, start(), callbacks=print), TypeError, "callbacks: give a list of functions"),
+    "progress": (lambda: minimize(FIT, start(), progress=True), TypeError, "progress: must be callable; got True"),
+    "a metric": (lambda: minimize(FIT, start(), metrics={"l2": 1.0}), TypeError, "l2: must be callable; got 1.0"),
+    "metrics": (lambda: minimize(FIT, start(), metrics=l2), TypeError, "metrics: give a dictionary"),
+    "a seed": (lambda: minimize(FIT, start(), seed=-1), ValueError, "seed=-1: must be a nonnegative whole number"),
+    "every": (lambda: minimize(FIT, start(), every=0), ValueError, "every=0: must be a positive whole number"),
+    "a checkpoint": (lambda: minimize(FIT, start(), checkpoint=__file__), ValueError, "is a file; give a folder"),
+    "no steps": (lambda: Budget(steps=0), ValueError, r"Budget\(steps=0\): must be a positive finite number"),
+    "half a step": (lambda: Budget(steps=1.5), ValueError, "must be a whole number of steps"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_mistakes_get_a_sentence(case):
+    call, error, words = WRONG[case]
+    traces = len(engine.traces)
+    with pytest.raises(error, match=words) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert len(engine.traces) == traces  # refused before anything compiles
+
+
+def test_too_large_for_the_memory_is_refused(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 1000)
+    with pytest.raises(ValueError, match=r"LevenbergMarquardt would store about .* \(N = 24 rows, P = 24 parameters\)"):
+        minimize(FIT, start(), m.LevenbergMarquardt(), budget=Budget(steps=1))
+    monkeypatch.setattr(memory, "available", lambda: None)  # cannot be told: the run goes ahead
+    assert minimize(FIT, start(), m.LevenbergMarquardt(), budget=Budget(steps=1)).steps == 1
+
+
+# -- and it works ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["lm", "lbfgs", "ssbroyden"])
+def test_a_two_parameter_fit(method):
+    run = minimize(DECAY, DECAY_START, method, budget=Budget(steps=100))
+    np.testing.assert_allclose([run.params["a"], run.params["k"]], [2.0, 1.3], rtol=1e-6)
+    assert run.status == "converged", run
+
+
+def test_scalar_objectives_run():
+    run = minimize(SCALAR, start(), "lbfgs", budget=Budget(steps=20))
+    assert run.final["loss"] < 0.1 * run.rows[0]["loss"]
+    assert not [c for c in run.final if c.startswith("terms.")]
+    assert run.summary["rows"] is None

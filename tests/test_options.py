@@ -1,0 +1,177 @@
+"""No silent option: every public option of a method, a sampler or a plan changes what a run does.
+
+Each field of each class of the registry is perturbed, by rule from its default or as PERTURBED says, and the run must
+differ (in the scenario of SCENARIOS where the plain one cannot show it: the reason stands there). A new option that
+nobody reads fails here.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import optax
+import pytest
+from small import FIT, POINTS, start
+
+import ravine as rv
+from ravine import methods as m
+from ravine.driver import engine
+from ravine.objective import LeastSquares, Term
+from ravine.registry import entries, find
+from ravine.sampling import PointGuard
+
+jnp = jax.numpy
+STEPS = 15
+
+# Values where the rule below gives none, or one too close to the default to matter within a few steps.
+PERTURBED = {
+    ("optax", "transformation"): optax.sgd(1e-2),
+    ("*", "first_trial"): lambda default: "decrease" if default == "unit" else "unit",
+    ("*", "c1"): 0.45,
+    ("*", "c2"): 0.05,
+    ("*", "max_trials"): 1,
+    ("*", "halvings"): 1,
+    ("ssbfgs", "variant"): "OL",
+    ("gn", "sufficient"): 0.6,
+    ("lm", "bend"): 0.0,
+    ("lm", "threshold"): 0.9,
+    ("lm", "scaling"): "identity",
+    ("lm", "form"): "qr",
+    ("guard", "threshold"): 1e30,
+    ("guard", "growth"): 1,
+}
+
+
+def valley(p, x):
+    """Rosenbrock's curved valley with a wall of NaN: rejected trials and long searches."""
+    r = jnp.stack([10.0 * (p["x"][1] - p["x"][0] ** 2), 1.0 - p["x"][0]])
+    return jnp.where(jnp.abs(p["x"][1]) < 3.0, r * x[0], jnp.nan)
+
+
+PLAIN = FIT, start()
+VALLEY = LeastSquares({"valley": Term(valley, np.array([[3.0]]))}), {"x": np.array([-1.2, 1.0])}
+
+# Options about trials that fail: in the plain fit hardly any does.
+SCENARIOS = {
+    ("*", "c1"): VALLEY,
+    ("*", "max_trials"): VALLEY,
+    ("*", "halvings"): VALLEY,
+    ("gn", "sufficient"): VALLEY,
+    ("lm", "threshold"): VALLEY,
+}
+
+
+def by_rule(default):
+    """Another value of the same kind."""
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int):
+        return max(1, default // 4) if default > 3 else default + 1
+    if isinstance(default, float):
+        if default == 0:
+            return 0.1
+        return default**0.5 if default < 1 else default / 4
+    raise AssertionError(f"give PERTURBED a value for an option whose default is {default!r}")
+
+
+def lookup(table, name, field):
+    return table.get((name, field), table.get(("*", field)))
+
+
+def options(kind):
+    fields = [(entry.name, field) for entry in entries(kind).values() for field in dataclasses.fields(entry.load())]
+    return [pytest.param(name, f.name, id=f"{name}.{f.name}") for name, f in fields if f.init]
+
+
+def perturbed(name, field, default):
+    other = lookup(PERTURBED, name, field)
+    if other is None:
+        return by_rule(default)
+    return other(default) if callable(other) else other
+
+
+def trajectory(run):
+    return repr([(row["loss"], row["grad_norm"], row["step_norm"]) for row in run.rows])  # NaN equals NaN
+
+
+def go(method, scenario):
+    objective, params = scenario
+    return trajectory(rv.minimize(objective, params, method, budget=rv.Budget(steps=STEPS)))
+
+
+@functools.cache
+def reference(name, plain):
+    return go(find("methods", name).load()(), PLAIN if plain else VALLEY)
+
+
+@pytest.mark.parametrize(("name", "field"), options("methods"))
+def test_options_of_methods(name, field):
+    cls = find("methods", name).load()
+    scenario = lookup(SCENARIOS, name, field) or PLAIN
+    default = getattr(cls(), field)
+    usual = reference(name, scenario is PLAIN)
+    traces = len(engine.traces)
+    assert go(cls(**{field: perturbed(name, field, default)}), scenario) != usual
+    assert go(cls(**{field: default}), scenario) == usual  # the default given is the default
+    if isinstance(default, float):
+        assert len(engine.traces) == traces  # tuning a real number compiles nothing
+
+
+# -- samplers --------------------------------------------------------------------------------------------------
+
+
+def rough(params, x):
+    """Small at the 24 grid points, large between them: a guard sounds its alarm at every look."""
+    return params["b"][0] - 1.0 + 10.0 * jnp.sin(23 * jnp.pi * (x[0] + 1) / 2) * params["w"][0]
+
+
+ROUGH = LeastSquares({"fit": Term(rough, POINTS)})
+BASE = {"fresh": {"every": 4}, "rad": {"every": 4}, "guard": {"every": 2, "swap": 0.05}}
+
+
+def draw(seed, sizes):
+    return {"fit": np.random.default_rng(seed).uniform(-1, 1, (sizes["fit"], 1))}
+
+
+def sampled(sampler):
+    run = rv.minimize(ROUGH, start(), m.SGD(1e-5), budget=rv.Budget(steps=STEPS), sampler=sampler, draw=draw)
+    return trajectory(run)
+
+
+@pytest.mark.parametrize(("name", "field"), options("samplers"))
+def test_options_of_samplers(name, field):
+    cls, base = find("samplers", name).load(), BASE[name]
+    default = base.get(field, getattr(cls(), field))
+    usual = sampled(cls(**base))
+    assert sampled(cls(**base | {field: perturbed(name, field, default)})) != usual
+    assert sampled(cls(**base)) == usual
+
+
+def test_the_cadence_a_guard_takes_from_the_method(monkeypatch):
+    monkeypatch.setattr(m.SGD, "guard_every", 2)
+    assert sampled(PointGuard(swap=0.05)) == sampled(PointGuard(every=2, swap=0.05))
+
+
+# -- plans -----------------------------------------------------------------------------------------------------
+
+
+def who(plan, steps=STEPS):
+    return [row["method"] for row in rv.minimize(FIT, start(), plan, budget=rv.Budget(steps=steps)).rows]
+
+
+def test_options_of_stages():
+    assert {f.name for f in dataclasses.fields(rv.Stages)} == {"methods", "steps", "patience", "improvement"}
+    slow, then = m.SGD(1e-6), m.Adam()
+    usual = who(rv.Stages(slow, then, patience=6))
+    assert who(rv.Stages(slow, then, patience=9)) != usual
+    assert who(rv.Stages((slow, 3), then, patience=6)) != usual
+    assert who(rv.Stages(then, slow, patience=6)) != usual
+    assert who(rv.Stages(slow, then, patience=6, improvement=1e-7)) != usual
+
+
+def test_options_of_auto():
+    assert {f.name for f in dataclasses.fields(rv.Auto)} == {"dense", "memory"}
+    usual = who(rv.Auto(), 2)
+    assert who(rv.Auto(dense=5), 2) != usual
+    assert who(rv.Auto(memory=1e-9), 2) != usual

@@ -1,0 +1,326 @@
+"""The report without a browser: reading run folders, what the page says, and that it names nothing outside itself."""
+
+import io
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from report_samples import write_comparison, write_run
+from rich.console import Console
+
+from ravine.report import load_run, plain_summary, summary, theme, write_report
+from ravine.report.figures import END_SIGNS, history, scalars, slots, terms
+from ravine.report.load import median_run
+from ravine.report.pictures import pictures
+from ravine.report.wording import STATUSES, number, seconds
+
+ORDER = ["status", "problem-1", "problem-2", "reproduce", "provenance"]
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "all"
+    return write_comparison(folder, methods=("adam", "lbfgs", "lm", "adam:9+lm"), scale=0.1)
+
+
+@pytest.fixture(scope="module")
+def page(comparison):
+    out = write_report([comparison], comparison / "report.html")
+    return out.read_text(encoding="utf-8")
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the text of cells, and the contents of styles and scripts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.cells, self.styles, self.data = [], [], [], {}
+        self.inside, self.cell = None, None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.inside = (tag, dict(attrs)) if tag in ("style", "script") else self.inside
+        self.cell = "" if tag in ("td", "th") else self.cell
+        if tag == "tr":
+            self.cells.append([])
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.cells[-1].append(" ".join(self.cell.split()))
+            self.cell = None
+        self.inside = None if tag in ("style", "script") else self.inside
+
+    def handle_data(self, data):
+        if self.inside and self.inside[0] == "style":
+            self.styles.append(data)
+        elif self.inside and self.inside[1].get("type") == "application/json":
+            self.data[self.inside[1]["id"]] = json.loads(data)
+        elif self.cell is not None:
+            self.cell += data
+
+
+def outside(text):
+    """What in the markup or in the style leads out of the page. The text of scripts is not markup: requests that
+    they could make are the browser test's matter."""
+    page, found = Page(text), []
+    for tag, attrs in page.tags:
+        for name, value in attrs.items():
+            links = name in ("src", "href", "srcset", "action", "data", "poster", "formaction", "ping", "background")
+            if (links and not (value or "").startswith(("data:", "#"))) or "url(" in (value or ""):
+                found.append((tag, name, value))
+    return found + [
+        m for css in page.styles for m in re.findall(r"@import[^;]*|url\([^)]*\)|https?:[^\s;]*|//[^\s;]*", css)
+    ]
+
+
+def test_page_names_nothing_outside(page):
+    assert outside(page) == []
+    policy = next(a["content"] for t, a in Page(page).tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+    assert "sourceMappingURL" not in page
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        '<img src="http://example.org/x.png">',
+        '<link rel="stylesheet" href="//example.org/x.css">',
+        '<script src="plotly.js"></script>',
+        "<style>@font-face { src: url(https://example.org/f.woff) }</style>",
+        "<style>@import 'x.css';</style>",
+        '<p style="background: url(x.png)">',
+    ],
+)
+def test_the_check_for_outside_names_can_fail(spoiled):
+    assert outside(f"<html><body>{spoiled}</body></html>")
+
+
+def test_plotly_once_and_sections_in_order(page):
+    assert page.count("plotly.js v") == 1
+    ids = [a["id"] for t, a in Page(page).tags if t == "section"]
+    assert ids == ORDER
+
+
+def test_every_run_is_a_row_with_status_first(page, comparison):
+    rows = Page(page).cells
+    heads = [row for row in rows if row[0] in ("Status", "status")]
+    assert heads[0][:3] == ["Status", "Reason", "Method"]
+    chips = tuple(words for words, _, _ in STATUSES.values())
+    listed = [row for row in rows if row[0].split(" ", 1)[-1].startswith(chips) and len(row) == len(heads[0])]
+    listed = listed[: len(json.loads((comparison / "compare.json").read_text())["runs"])]
+    assert len(listed) == 2 * 4 * 3 + 1
+    assert sum("diverged" in row[0] for row in listed) == 2
+    assert sum("failed" in row[0] for row in listed) == 2
+    assert sum("missing" in row[0] for row in listed) == 1
+    assert "The loss is not finite from step" in next(row for row in listed if "diverged" in row[0])[1]
+    assert "holds no run.json" in next(row for row in listed if "missing" in row[0])[1]
+    reached = next(row for row in listed if "reached target" in row[0])
+    assert [reached[2], reached[3], reached[-1]] == ["lm", "0", "3.21 s"]
+
+
+def test_figures_of_the_page_are_drawn_somewhere_and_exist(page):
+    parsed = Page(page)
+    drawn = [a["data-figure"] for _, a in parsed.tags if "data-figure" in a]
+    assert len(drawn) == len(set(drawn)) == len(parsed.data["figures"])
+    assert set(drawn) == set(parsed.data["figures"])
+    # error against seconds and work, losses, 4 terms, 4 x 3 pictures, 4 stacks of scalars; a problem each
+    assert len(drawn) == 2 * (2 + 1 + 4 + 12 + 4)
+
+
+def test_names_and_sentences_are_escaped(tmp_path):
+    bad = "<script>alert(1)</script>"
+    write_run(tmp_path / "a", problem=bad, reason=f"{bad} & `x<y` at 1.3e-11.", command=bad, model=bad)
+    text = write_report([tmp_path / "a"], tmp_path / "r.html", title=bad).read_text()
+    assert bad not in text
+    assert "<code>x&lt;y</code>" in text
+    assert '<span class="number">1.3e-11</span>' in text
+
+
+def test_non_finite_values_are_gaps_and_noted(page, comparison):
+    run = load_run(comparison / "poisson2d-adam-2")
+    assert math.isnan(run.error) and run.rank == math.inf
+    trace = history([run], "seconds", "metrics.l2", "error", slots([run])).data[0]
+    assert np.isnan(trace.y[40:]).all() and np.isfinite(trace.y[1:40]).all()
+    assert np.isinf(run.column("grad_norm")[40:]).all()
+    steps = len(run.rows) - 40
+    assert f"adam, seed 2: {steps} rows with values that are not finite, first loss at step 40" in page
+
+
+def test_work_in_residual_evaluations(tmp_path):
+    run = load_run(write_run(tmp_path / "a", method="lm", steps=5))
+    # a step of the sample: 2 residuals, 1 jvp (2) and one full Jacobian (3)
+    np.testing.assert_allclose(run.work, 7.0 * np.arange(6))
+    blind = load_run(write_run(tmp_path / "b", method="lm", steps=5, rows=None))
+    assert blind.total_work is None
+    assert "work is not known" in write_report([tmp_path / "b"], tmp_path / "b.html").read_text()
+
+
+def test_median_run_counts_failures_as_worst(tmp_path):
+    runs = [load_run(write_run(tmp_path / str(i), seed=i, final={"metrics.l2": e, "loss": 1.0})) for i, e in
+            enumerate([1e-3, "NaN", 1e-5, 1e-4, "Infinity"])]  # fmt: skip
+    assert median_run(runs) is runs[0]
+    assert median_run(runs[2:4]) is runs[3]
+
+
+def test_last_line_cut_short_is_dropped_with_a_note(tmp_path):
+    folder = write_run(tmp_path / "a", steps=5)
+    rows = folder / "rows.jsonl"
+    rows.write_bytes(rows.read_bytes()[:-40])
+    run = load_run(folder)
+    assert [row["step"] for row in run.rows] == [0, 1, 2, 3, 4]
+    assert "line 6" in run.notes[0]
+    assert run.notes[0] in write_report([folder], tmp_path / "r.html").read_text()
+
+
+def test_a_run_that_has_not_ended_shows_its_last_row(tmp_path):
+    folder = write_run(tmp_path / "a", method="adam", steps=5)
+    (folder / "run.json").write_text(json.dumps({"format": 1, "method": "adam", "problem": "p", "status": "running"}))
+    run = load_run(folder)
+    assert run.progress("steps") == 5 and run.progress("seconds") == run.rows[-1]["seconds"]
+    assert run.final("loss") == run.rows[-1]["loss"]
+    text = write_report([folder], tmp_path / "r.html").read_text()
+    assert "carries on where it stopped" in text
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        ("run.json", '{"format": 1, "meth', "is not JSON"),
+        ("run.json", "[1, 2]", "holds a JSON list, not an object"),
+        ("run.json", '{"format": 7}', "has format 7; this version of ravine reads format 1"),
+        ("run.json", '{"format": 1, "method": "lm"}', "it lacks status"),
+        ("rows.jsonl", '{"step": 0}\nnonsense\n{"step": 2}\n', "line 2, is not JSON"),
+        ("rows.jsonl", '{"epoch": 0}\n', "line 1, is not a row of a run"),
+    ],
+)
+def test_damaged_and_foreign_files_get_one_sentence(tmp_path, file, content, sentence):
+    folder = write_run(tmp_path / "a", steps=3)
+    write(folder / file, content)
+    with pytest.raises(ValueError, match=re.escape(sentence)) as caught:
+        load_run(folder)
+    assert file in str(caught.value) and str(caught.value).count("\n") == 0
+
+
+def test_a_folder_without_a_run_names_the_nearest(tmp_path):
+    write_run(tmp_path / "poisson2d-lm-0", steps=3)
+    with pytest.raises(ValueError, match=r"poisson2d-lm-1` does not exist; the nearest run is .*poisson2d-lm-0"):
+        load_run(tmp_path / "poisson2d-lm-1")
+    with pytest.raises(ValueError, match=r"holds no run.json, but .*poisson2d-lm-0` does"):
+        write_report([tmp_path], tmp_path / "r.html")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="there is no run in"):
+        load_run(tmp_path / "empty" / "x")
+    with pytest.raises(ValueError, match="no run folder was given"):
+        plain_summary([])
+    with pytest.raises(ValueError, match="is a folder; name the file"):
+        write_report([tmp_path / "poisson2d-lm-0"], tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"not a zip", b"PK\x03\x04 cut short"])
+def test_damaged_fields_leave_the_page_without_pictures(tmp_path, content):
+    folder = write_run(tmp_path / "a", steps=3)
+    (folder / "fields.npz").write_bytes(content)
+    run = load_run(folder)
+    assert run.fields is None and "no pictures" in run.notes[0]
+    np.savez(folder / "fields.npz", axis0=np.zeros(3), axis1=np.zeros(2), reference=np.zeros((3, 2)),
+             prediction=np.zeros((2, 3)), labels=np.array(["x", "y"]))  # fmt: skip
+    assert "(2, 3)" in load_run(folder).notes[0]
+
+
+def test_unreadable_run_of_a_comparison_stays_a_row(tmp_path):
+    folder = write_comparison(tmp_path / "c", problems=("p",), methods=("lm",), seeds=2, scale=0.1)
+    write(folder / "p-lm-1" / "run.json", "{")
+    text = plain_summary([folder])
+    assert "unreadable" in text and "is not JSON" in text and "reached target" in text
+
+
+def test_energies_get_a_linear_axis(tmp_path):
+    run = load_run(write_run(tmp_path / "a", energy=True, main_metric=None, fields=False))
+    assert history([run], "seconds", "loss", "loss", slots([run])).layout.yaxis.type == "linear"
+    assert terms(run, log=False).layout.yaxis.type == "linear"
+    text = write_report([tmp_path / "a"], tmp_path / "r.html").read_text()
+    assert "linear axis for lm, seed 0" in text and "the loss stands for the error" in text
+
+
+def test_stages_are_marked_and_bring_their_own_scalars(tmp_path):
+    run = load_run(write_run(tmp_path / "a", method="adam:9+lm", steps=20, status="stalled"))
+    line, signs = history([run], "work", "metrics.l2", "error", slots([run])).data
+    switch = next(i for i, row in enumerate(run.rows) if row["stage"] == 1)
+    assert list(signs.x) == [line.x[switch], line.x[20]]
+    assert list(signs.marker.symbol) == ["circle-open", END_SIGNS["warn"]]
+    stack = scalars([run], 0)
+    titles = [note.text for note in stack.layout.annotations]
+    assert titles == ["gradient norm", "step length", "learning_rate", "damping", "rho", "trials"]
+    assert stack.layout.height > 6 * 100
+
+
+def test_pictures_of_a_field(tmp_path):
+    fields = load_run(write_run(tmp_path / "a")).fields
+    (_, reference), (_, solution), (caption, error) = pictures(fields)
+    exact = np.abs(fields.prediction - fields.reference)
+    assert caption == f"pointwise error ≤ {number(float(exact.max()))}"
+    assert reference.data[0].zmin == solution.data[0].zmin == -reference.data[0].zmax  # both signs: centred at zero
+    np.testing.assert_allclose(error.data[0].customdata, exact.T.astype(np.float32))
+    np.testing.assert_allclose(solution.data[0].z, fields.prediction.T, rtol=1e-6)
+    same = fields._replace(prediction=fields.reference)
+    assert not np.asarray(pictures(same)[2][1].data[0].z).any()
+
+
+def test_summaries_put_the_status_first(comparison):
+    text = plain_summary([comparison])
+    head = text.splitlines()[0].split()
+    assert head == ["status", "problem", "method", "seed", "error", "loss", "steps", "seconds", "compile"]
+    assert "\x1b" not in text and max(map(len, text.splitlines())) <= 110
+    assert len(re.findall(r"^diverged  ", text, flags=re.M)) == 4  # two in the table, two with their reasons
+    wide = Console(width=200, record=True, file=io.StringIO())
+    wide.print(summary([comparison]))
+    assert wide.export_text().split()[:4] == ["status", "reason", "problem", "method"]
+
+
+def test_a_given_command_and_the_recorded_ones(tmp_path):
+    write_run(tmp_path / "a", steps=3, command="ravine solve p --seed 3")
+    assert "ravine solve p --seed 3</code>" in write_report([tmp_path / "a"], tmp_path / "r.html").read_text()
+    text = write_report([tmp_path / "a"], tmp_path / "r.html", command="make demo").read_text()
+    assert "make demo</code>" in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.3e-11, "1.3e-11"), (-2.5, "−2.50"), (0.0123, "0.0123"), (12.44, "12.4"), (1234.4, "1234"), (123456.0, "1.2e5"),
+     (0.0, "0"), (None, "–"), (math.nan, "NaN"), (-math.inf, "−∞"), (0.00999, "1.0e-2"), (0.9999, "1.00")],
+)  # fmt: skip
+def test_numbers(value, text):
+    assert number(value) == text
+
+
+def test_seconds():
+    assert [seconds(s) for s in (12.44, 0.0851, 0.5, 312.4, 1234.0, None)] == [
+        "12.4 s", "0.085 s", "0.50 s", "312 s", "1,234 s", "–",
+    ]  # fmt: skip
+
+
+def luminance(colour):
+    c = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) / 255
+    return float(np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_stand_out_from_the_page(scheme):
+    """WCAG 2.2: 3:1 for graphical objects, 4.5:1 for text."""
+
+    def contrast(colour):
+        high, low = sorted([luminance(colour), luminance(theme.PAGE[scheme])], reverse=True)
+        return (high + 0.05) / (low + 0.05)
+
+    assert min(map(contrast, theme.PALETTE[scheme])) >= 3.0
+    assert min(contrast(theme.TEXT[scheme]), contrast(theme.MUTED[scheme])) >= 4.5

@@ -1,0 +1,312 @@
+"""Stopping and going on: kill -9, Ctrl-C, bad checkpoints. Rows must equal those of an unbroken run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import jax
+import numpy as np
+import pytest
+from small import FIT, residual, start, steady
+
+import ravine as rv
+from ravine import methods as m
+from ravine import models, problems, sampling
+from ravine.driver import checkpoint, loop
+from ravine.driver.configuration import NotPlain, build, describe
+from ravine.registry import entries
+
+jnp = jax.numpy
+SIZES = {"pde": 30, "boundary": 12}
+
+CALLS = {
+    "adam": ("methods.Adam(1e-2)", "sampling.Fresh(every=7)", 25),
+    "ssbroyden": ("methods.SSBroyden()", "sampling.ResidualAdaptive(every=9)", 30),
+    "lm": ("methods.LevenbergMarquardt()", "sampling.PointGuard(every=4, threshold=1.01)", 9),
+    "stages": ("ravine.Stages((methods.Adam(), 15), methods.LevenbergMarquardt())", "sampling.Fresh(every=6)", 22),
+}
+
+SCRIPT = """
+import sys
+import ravine
+from ravine import methods, models, problems, sampling
+from ravine.driver import loop
+loop._CHECKPOINT_SECONDS = 0.0  # at every boundary, so that the kill falls between, or into, two of them
+{call}
+"""
+
+SOLVE = (
+    "ravine.solve(problems.Poisson2D(design='uniform'), models.MLP(2, 1, width=5, depth=1), {method}, "
+    "sampler={sampler}, sizes={sizes}, budget=ravine.Budget(steps={steps}), seed=3{more})"
+)
+
+
+def call(name, steps, more=""):
+    method, sampler, _ = CALLS[name]
+    return SOLVE.format(method=method, sampler=sampler, sizes=SIZES, steps=steps, more=more)
+
+
+def rows_of(folder):
+    path = folder / "rows.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.is_file() else []  # the last one may be cut short
+    return [json.loads(line) for line in lines]
+
+
+def kill_after(folder, command, n):
+    """Run the command in a process of its own and kill it once more than n rows are on disk."""
+    with subprocess.Popen([sys.executable, "-c", command], stderr=subprocess.PIPE) as child:
+        deadline = time.monotonic() + 300
+        while len(rows_of(folder)) <= n and child.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.005)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        assert child.returncode == -signal.SIGKILL, child.stderr.read().decode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CALLS)
+def test_kill_and_resume(name, tmp_path):
+    folder = tmp_path / "run"
+    kill_after(folder, SCRIPT.format(call=call(name, 100_000, f", out={str(folder)!r}")), CALLS[name][2])
+    killed = rows_of(folder)
+    assert json.loads((folder / "run.json").read_text())["status"] == "running"
+    assert any((folder / "checkpoint").glob("step-*.npz"))
+    steps = killed[-1]["step"] + 20
+
+    resumed = rv.resume(folder, budget=rv.Budget(steps=steps))
+    scope = {"ravine": rv, "methods": m, "models": models, "problems": problems, "sampling": sampling}
+    unbroken = eval(call(name, steps), scope)
+
+    assert resumed.steps == steps and resumed.status == unbroken.status
+    assert steady(resumed.rows) == steady(unbroken.rows)
+    assert steady(killed) == steady(unbroken.rows)[: len(killed)]  # what the killed process wrote was right, too
+    for a, b in zip(jax.tree.leaves(resumed.params), jax.tree.leaves(unbroken.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert resumed.summary["points_moved"] == unbroken.summary["points_moved"] > 0
+    assert resumed.reason.split(":")[0] == unbroken.reason.split(":")[0]
+    assert steady(rows_of(folder)) == steady(resumed.rows)
+    assert json.loads((folder / "run.json").read_text())["status"] == "budget"
+
+
+# -- finished runs ---------------------------------------------------------------------------------------------
+
+
+def tiny(folder, method="adam", **options):
+    """A `solve` of six steps in a folder."""
+    defaults = {"budget": rv.Budget(steps=6), "sizes": SIZES}
+    return rv.solve("poisson2d", models.MLP(2, 1, width=5, depth=1), method, out=folder, **defaults | options)
+
+
+def test_a_finished_run_says_so(tmp_path):
+    run = tiny(tmp_path / "run")
+    stored = (tmp_path / "run" / "run.json").read_text()
+    again = rv.resume(tmp_path / "run")
+    assert again.reason == f"Already finished. {run.reason}"
+    assert (again.status, again.suggestion, again.rows) == (run.status, run.suggestion, run.rows)
+    for a, b in zip(jax.tree.leaves(again.params), jax.tree.leaves(run.params), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert (tmp_path / "run" / "run.json").read_text() == stored
+
+
+def test_a_met_target_can_be_lowered(tmp_path):
+    first = rv.minimize(FIT, start(), "lm", budget=rv.Budget(steps=60), target=1e-3, checkpoint=tmp_path)
+    same = rv.minimize(FIT, start(), "lm", budget=rv.Budget(steps=60), target=1e-3, checkpoint=tmp_path)
+    lower = rv.minimize(FIT, start(), "lm", budget=rv.Budget(steps=60), target=1e-6, checkpoint=tmp_path)
+    assert first.status == same.status == lower.status == "reached_target"
+    assert same.steps == first.steps < lower.steps
+    assert same.reason.startswith("Already finished.") and lower.final["loss"] <= 1e-6
+    unbroken = rv.minimize(FIT, start(), "lm", budget=rv.Budget(steps=60), target=1e-6)
+    assert steady(lower.rows) == steady(unbroken.rows)
+
+
+def test_an_interrupted_run_goes_on(tmp_path):
+    def interrupt(row, params):
+        if row["step"] == 5:
+            raise KeyboardInterrupt
+
+    first = rv.minimize(FIT, start(), "lm", budget=rv.Budget(steps=12), checkpoint=tmp_path, callbacks=[interrupt])
+    assert first.status == "interrupted" and "can be resumed" in first.reason
+    whole = rv.minimize(FIT, start(), "lm", budget=rv.Budget(steps=12), checkpoint=tmp_path)
+    unbroken = rv.minimize(FIT, start(), "lm", budget=rv.Budget(steps=12))
+    assert steady(whole.rows) == steady(unbroken.rows)
+
+
+def test_the_clock_goes_on(tmp_path):
+    first = rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=12), checkpoint=tmp_path)
+    whole = rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=24), checkpoint=tmp_path)
+    clock = [row["seconds"] for row in whole.rows]
+    assert clock == sorted(clock) and clock[13] >= first.seconds
+    assert whole.wall_seconds > first.wall_seconds and whole.compile_seconds > first.compile_seconds
+
+
+# -- bad checkpoints -------------------------------------------------------------------------------------------
+
+
+def stopped(folder, monkeypatch, steps=12):
+    """A run that leaves two checkpoints."""
+    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 0.0)
+    rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=steps), checkpoint=folder)
+    files = sorted(folder.glob("step-*.npz"))
+    assert len(files) == checkpoint.KEEP
+    return files
+
+
+def go_on(folder, **options):
+    return rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=24), checkpoint=folder, **options)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "empty", "array", "zip"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(damage, tmp_path, monkeypatch):
+    files = stopped(tmp_path, monkeypatch)
+    newest, raw = files[-1], files[-1].read_bytes()
+    if damage == "array":
+        with open(newest, "wb") as file:
+            np.save(file, np.zeros(3))
+    elif damage == "zip":
+        with zipfile.ZipFile(newest, "w") as file:
+            file.writestr("readme.txt", "not ours")
+    else:
+        newest.write_bytes({"truncated": raw[: len(raw) // 2], "garbage": b"x" * 500, "empty": b""}[damage])
+    with pytest.warns(
+        UserWarning, match=rf"checkpoint {newest.name} cannot be read .*The previous checkpoint \(step 11\)"
+    ):
+        run = go_on(tmp_path)
+    unbroken = rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=24))
+    assert steady(run.rows) == steady(unbroken.rows)
+
+
+def test_no_good_checkpoint_left(tmp_path, monkeypatch):
+    for path in stopped(tmp_path, monkeypatch):
+        path.write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"step-000000000012\.npz cannot be read .*No earlier checkpoint is left"):
+        go_on(tmp_path)
+
+
+OTHER = {
+    "points": lambda f: rv.minimize(
+        rv.LeastSquares(rv.Term(residual, np.ones((24, 1)))), start(), "adam", checkpoint=f
+    ),
+    "parameters": lambda f: rv.minimize(FIT, start(1), "adam", checkpoint=f),
+    "method": lambda f: rv.minimize(FIT, start(), "lm", checkpoint=f),
+    "option": lambda f: rv.minimize(FIT, start(), m.Adam(1e-2), checkpoint=f),
+    "seed": lambda f: rv.minimize(FIT, start(), "adam", seed=1, checkpoint=f),
+    "precision": lambda f: rv.minimize(FIT, start(), "adam", precision="float32", checkpoint=f),
+    "every": lambda f: rv.minimize(FIT, start(), "adam", every=3, checkpoint=f),
+    "sampler": lambda f: rv.minimize(FIT, start(), "adam", sampler=sampling.Fixed(), checkpoint=f),
+}
+
+
+@pytest.mark.parametrize("difference", OTHER)
+def test_the_checkpoint_of_another_run_is_refused(difference, tmp_path):
+    rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=3), checkpoint=tmp_path)
+    with pytest.raises(ValueError, match="belongs to another run"):
+        OTHER[difference](tmp_path)
+
+
+def test_an_option_given_at_its_default_is_the_same_run(tmp_path):
+    rv.minimize(FIT, start(), m.Adam(), budget=rv.Budget(steps=3), checkpoint=tmp_path)
+    rate = float("1e-3")  # another object of the same value
+    run = rv.minimize(FIT, start(), m.Adam(learning_rate=rate), budget=rv.Budget(steps=5), checkpoint=tmp_path)
+    assert run.steps == 5
+
+
+def test_writing_is_atomic(tmp_path, monkeypatch):
+    stopped(tmp_path, monkeypatch)
+    before = {p.name: p.read_bytes() for p in tmp_path.glob("step-*.npz")}
+
+    def crash(source, target):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(OSError, match="no space left"):
+        checkpoint.write(tmp_path, 99, {"params/0": np.zeros(3)}, {"step": 99})
+    assert {p.name: p.read_bytes() for p in tmp_path.glob("step-*.npz")} == before
+    monkeypatch.undo()
+    assert go_on(tmp_path).steps == 24
+
+
+def test_checkpoints_hold_arrays_and_json_only(tmp_path, monkeypatch):
+    for path in stopped(tmp_path, monkeypatch):
+        with np.load(path, allow_pickle=False) as file:
+            assert all(file[name].dtype != object for name in file.files)
+            meta = json.loads(file["meta.json"].tobytes())
+        assert meta["rows"][0]["step"] == 0 and meta["step"] in (11, 12)
+        with zipfile.ZipFile(path) as archive:
+            assert not any(b"pickle" in archive.read(n) for n in archive.namelist())
+
+
+# -- the folder ------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_holds_one_run(tmp_path):
+    tiny(tmp_path / "run")
+    with pytest.raises(ValueError, match="already holds a run; resume it"):
+        tiny(tmp_path / "run")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not empty"):
+        tiny(tmp_path / "other")
+    with pytest.raises(ValueError, match="is a file"):
+        tiny(tmp_path / "other" / "notes.txt")
+
+
+def test_a_refused_run_leaves_nothing(tmp_path):
+    with pytest.raises(LookupError, match="no method called 'lmm'"):
+        tiny(tmp_path / "run", "lmm")
+    assert tiny(tmp_path / "run").steps == 6  # the folder is free
+
+
+def test_what_cannot_be_resumed(tmp_path):
+    import optax
+
+    with pytest.raises(ValueError, match=r"holds no run: there is no run\.json"):
+        rv.resume(tmp_path)
+    (tmp_path / "run.json").write_text("{broken")
+    with pytest.raises(ValueError, match="is not a record of a run"):
+        rv.resume(tmp_path)
+    run = tiny(tmp_path / "own", optax.adam(1e-3))
+    with pytest.raises(ValueError, match=r"method is .*optax.* cannot hold; call solve or minimize again as before"):
+        rv.resume(tmp_path / "own")
+    options = {"budget": rv.Budget(steps=8), "sizes": SIZES, "checkpoint": tmp_path / "own" / "checkpoint"}
+    on = rv.solve("poisson2d", models.MLP(2, 1, width=5, depth=1), optax.adam(1e-3), **options)
+    assert (run.steps, on.steps) == (6, 8)
+
+
+def test_every_part_of_the_registry_survives_json():
+    def through_json(part):
+        return build(json.loads(json.dumps(describe(part, "part"))))
+
+    for kind in ("methods", "problems", "models", "samplers"):
+        for entry in entries(kind).values():
+            part = entry.load()()
+            assert through_json(part) == part, entry.name
+            if kind == "problems":
+                assert through_json(part.default_model()) == part.default_model()
+    plan = rv.Stages((m.Adam(), 5), m.LBFGS(memory=3), improvement=0.2)
+    assert through_json(plan) == plan
+    assert through_json((1, 2.5, float("inf"), None, frozenset({"a"}), {"n": 3})) == (
+        1,
+        2.5,
+        float("inf"),
+        None,
+        frozenset({"a"}),
+        {"n": 3},
+    )
+
+
+def test_only_our_own_parts_are_rebuilt():
+    with pytest.raises(NotPlain, match=r"x is numpy\.ndarray"):
+        describe(np.zeros(2), "x")
+    for spec in (
+        {"class": "os.system", "options": {}},
+        {"function": "records.os.system"},
+        {"class": "records.dumps", "options": {}},
+    ):
+        with pytest.raises(ValueError, match="configuration: "):
+            build(spec)
+    with pytest.raises(ValueError, match="another version of ravine"):
+        build({"class": "methods.optax_methods.Adam", "options": {"learning_rate": 1.0}})
