@@ -24,6 +24,7 @@ models
 problem
 problems
 sampling
+directions
 globalize
 method
 methods

@@ -117,7 +117,7 @@ def test_the_three_forms_take_the_same_step():
 
 def test_the_step_is_the_one_of_the_equations():
     """d with momentum, geodesic acceleration and the ratio, from dense matrices."""
-    theta, after = jnp.asarray(START), one(LevenbergMarquardt(scaling="identity"))
+    theta, after = jnp.asarray(START), one(LevenbergMarquardt(scaling="identity", order=2))
     rows = lambda t: FIT.linearize(t).residual  # noqa: E731
     r, jac = rows(theta), jax.jacfwd(rows)(theta)
     damping = 2.0 * jnp.mean(jnp.sum(jac**2, axis=0)) * jnp.eye(16)
@@ -137,7 +137,9 @@ def test_the_step_is_the_one_of_the_equations():
 
 
 @pytest.mark.parametrize(
-    "other", [{"bend": 0.0}, {"momentum": 0.0}, {"scaling": "marquardt"}, {"scaling": "geometric"}], ids=str
+    "other",
+    [{"order": 1}, {"order": 3}, {"momentum": 0.0}, {"scaling": "marquardt"}, {"scaling": "geometric"}],
+    ids=str,
 )
 def test_options_change_the_step(other):
     base = one(LevenbergMarquardt(scaling="identity"))[0]
@@ -165,12 +167,20 @@ def _fresh(damping, size):
     return LevenbergMarquardtState(jnp.asarray(damping), jnp.asarray(2.0), jnp.zeros(size))
 
 
-def test_damping_above_its_range_starts_again():
+def test_a_shorter_way_along_the_curve_is_tried_before_more_damping():
     objective = LeastSquares(Term(cliff, np.zeros(3)))
+    theta, state, info = one(LevenbergMarquardt(scaling="identity"), objective, _fresh(1.0, 1), np.zeros(1))
+    # d = 3/(1 + λ) = 1.5: beyond the cliff at t = 1 and 0.7, short of it at ½.
+    assert float(theta[0]) == pytest.approx(0.75) and float(info.scalars["fraction"]) == 0.5
+    assert int(info.scalars["trials"]) == 1 and int(info.counts.solves) == 1
+    assert float(state.damping) == 2.0 and float(state.growth) == 2.0
+
+
+def test_damping_above_its_range_starts_again():
+    wall = LeastSquares(Term(lambda p, x: jnp.where(p[0] > 0, jnp.nan, p[0] - 3.0 + 0.0 * x), np.zeros(3)))
     high = _fresh(9e11, 1)._replace(growth=jnp.asarray(4.0))
-    method = LevenbergMarquardt(max_trials=1, damping=0.5, threshold=0.9999999999)
-    state, info = one(method, objective, high, np.zeros(1))[1:]
-    assert int(info.status) == Status.REJECTED, "a tiny step gains twice what this threshold's model allows"
+    state, info = one(LevenbergMarquardt(max_trials=1, damping=0.5), wall, high, np.zeros(1))[1:]
+    assert int(info.status) == Status.REJECTED
     assert float(state.damping) == 0.5 and float(state.growth) == 2.0
 
 
@@ -209,6 +219,8 @@ def test_composites_refuse_the_kernel_in_words():
         ({"damping": 0.0}, "damping must lie greater than 0"),
         ({"momentum": 1.0}, "momentum must lie between"),
         ({"bend": "a"}, "bend must be a number"),
+        ({"bend": 0.0}, "order=1 is the step without a bend"),
+        ({"order": 0}, "order must be an integer of at least 1"),
         ({"max_trials": 0}, "max_trials must be an integer of at least 1"),
         ({"scaling": "geometrical"}, "did you mean 'geometric'"),
         ({"form": "lu"}, "choose one of 'auto'"),

@@ -147,7 +147,10 @@ class Linearization:
         return self._stack(z) if self.has_residual else jnp.concatenate([v.reshape(-1) for v in z.values()])
 
     def jvp(self, v: Float[Array, " P"]) -> Float[Array, " N"]:
-        """J v (of `residual`, or of `outputs`): one forward sweep."""
+        """J v (of `residual`, or of `outputs`): a matrix-vector product where J has been formed, else one forward
+        sweep."""
+        if self.has_residual and "_jacobian" in self.__dict__:
+            return self._jacobian @ v
         return jax.jvp(self.rows_at, (self.theta,), (v,))[1]
 
     def vjp(self, w: Float[Array, " N"]) -> Float[Array, " P"]:
@@ -168,14 +171,16 @@ class Linearization:
 
     def rows_times(self, v: Float[Array, " P"]) -> Float[Array, " N"]:
         """Q^{1/2}J v: a matrix-vector product where J has been formed, else one forward sweep."""
-        if "_jacobian" in self.__dict__:
-            return self._jacobian @ v
+        return self._jacobian @ v if "_jacobian" in self.__dict__ else self.weigh(self.jvp(v))
+
+    def weigh(self, change: Float[Array, " N"]) -> Float[Array, " N"]:
+        """Q^{1/2} times a change of `rows_at`: itself for LeastSquares, whose rows are scaled already."""
         if self.has_residual:
-            return self.jvp(v)
-        dz, at, out = self.jvp(v), 0, []
+            return change
+        at, out = 0, []
         for seeds in self._seeds.values():
             m, _, c = seeds.shape
-            out.append(jnp.einsum("mkc,mc->mk", seeds, dz[at : at + m * c].reshape(m, c)).reshape(-1))
+            out.append(jnp.einsum("mkc,mc->mk", seeds, change[at : at + m * c].reshape(m, c)).reshape(-1))
             at += m * c
         return jnp.concatenate(out)
 
