@@ -43,10 +43,10 @@ def defects(objective, order, scales):
     return np.array([float(one(scale)) for scale in scales])
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
 def test_the_model_comes_true_to_the_order_of_the_curve(order):
     """A nonsingular J leaves no row that the curve cannot reach, so only terms of order n + 1 remain."""
-    coarse, fine = defects(SQUARE, order, (0.08, 0.04) if order == 5 else (0.04, 0.02))  # above rounding
+    coarse, fine = defects(SQUARE, order, (0.04, 0.02))
     assert np.log2(coarse / fine) == pytest.approx(order + 1, abs=0.35)
 
 
