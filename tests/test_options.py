@@ -36,11 +36,11 @@ PERTURBED = {
     ("gn", "sufficient"): 0.6,
     ("lm", "bend"): 1e-6,
     ("lm", "order"): 2,
-    ("lm", "threshold"): 0.9,
+    ("lm", "threshold"): 0.9999,
     ("lm", "scaling"): "identity",
     ("lm", "form"): "qr",
     ("guard", "threshold"): 1e30,
-    ("guard", "growth"): 1,
+    ("guard", "growth"): 2,
 }
 
 

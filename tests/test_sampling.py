@@ -129,7 +129,7 @@ def test_the_guard_leaves_good_points_alone():
 
 
 def test_the_guard_swaps_then_doubles():
-    guard, of, state = PointGuard(), objective(between), None
+    guard, of, state = PointGuard(growth=2), objective(between), None
     sizes, qs = [], []
     for step in (10, 20, 30, 40):
         look = act(guard, of, step=step, state=state)
@@ -145,6 +145,36 @@ def test_the_guard_swaps_then_doubles():
     again = act(guard, objective(between))
     np.testing.assert_array_equal(points_of(again), points_of(act(guard, objective(between))))
     assert np.any(points_of(again) != points_of(act(guard, objective(between), seed=1)))
+
+
+def test_by_default_the_guard_swaps_and_never_grows():
+    of, state = objective(between), None
+    for step in (10, 20, 30, 40):
+        look = act(PointGuard(), of, step=step, state=state)
+        state = look.state
+        assert look.objective.parts["fit"].n == 24 and look.changed
+
+
+class Singular:
+    """Points on [-1, 1] of which those beyond 0.5 belong to a singularity."""
+
+    def __call__(self, seed, sizes):
+        return draw(seed, sizes)
+
+    def resolvable(self, name, points):
+        return np.asarray(points)[:, 0] <= 0.5
+
+
+def test_unresolvable_points_count_for_nothing_and_stay():
+    of = objective(lambda p, x: jnp.where(x[0] > 0.5, 1e6, between(p, x)))
+    singular = POINTS[:, 0] > 0.5
+    for sampler in (PointGuard(swap=0.9), ResidualAdaptive()):
+        look = act(sampler, of, source=Singular())
+        np.testing.assert_array_equal(points_of(look)[singular], POINTS[singular])
+        assert np.any(points_of(look)[~singular] != POINTS[~singular]) and np.all(points_of(look)[~singular] <= 0.5)
+        assert look.pool_loss < 1.0  # of the residual between the points, not of 1e6
+    calm = objective(lambda p, x: jnp.where(x[0] > 0.5, 1e6 * x[0], flat(p, x)))
+    assert act(PointGuard(), calm, source=Singular()).q == pytest.approx(1.0)
 
 
 def test_an_alarm_is_forgotten_once_the_points_are_good():

@@ -83,6 +83,14 @@ class Problem(eqx.Module):
         """Equations whose rows are measurements: a sampler never redraws them and no fresh pool exists for them."""
         return frozenset()
 
+    def resolvable(self, name: str, x: Any) -> np.ndarray:
+        """Which rows of `x`, points of one equation, a smooth field can satisfy, (n,) of booleans: all, by default.
+
+        Beside a singularity of the data the residual of every smooth field is large. It would drown the statistic q,
+        and a sampler that follows the residual would crowd its points where they cannot help.
+        """
+        return np.ones(len(jax.tree.leaves(x)[0]), bool)
+
     @abc.abstractmethod
     def equations(self) -> dict[str, Equation]:
         """All equations by name, including those a model may impose."""

@@ -37,6 +37,9 @@ class Draws(eqx.Module):
     def measured(self) -> frozenset[str]:
         return self.problem.measured
 
+    def resolvable(self, name: str, points: Any) -> Any:
+        return self.problem.resolvable(name, points)
+
     def __call__(self, seed: int, sizes: Mapping[str, int] | None) -> dict[str, Points]:
         return self.problem.sample(seed, sizes)
 

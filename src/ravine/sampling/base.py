@@ -33,7 +33,8 @@ Source = Callable[..., dict[str, Any]]  # (seed, sizes) -> {term name: Points(x,
 class Pool(NamedTuple):
     """Fresh points of one term with their squared residuals, and the mean square on the training points.
 
-    A point at which the residual is not finite (a singularity that the training points avoid) counts for nothing.
+    A point at which the residual is not finite (a singularity that the training points avoid), or that the source
+    calls unresolvable, counts for nothing: its square is NaN.
     """
 
     points: Any
@@ -115,8 +116,16 @@ def draw_pool(objective, params: Params, name: str, count: int, source: Source, 
     term = objective.parts[name]
     draw = int(rng(seed, step, name).integers(2**31))
     points = drawn(source, draw, {name: count})[name].x
-    training = float(np.mean(squares(term, params)))
-    return Pool(points, squares(term.with_points(points), params), training)
+    own = squares(term, params)[resolvable(source, name, term.points)]
+    training = float(np.mean(own)) if own.size else float("nan")
+    found = squares(term.with_points(points), params)
+    return Pool(points, np.where(resolvable(source, name, points), found, np.nan), training)
+
+
+def resolvable(source: Source, name: str, points: Any) -> np.ndarray:
+    """Which rows a smooth field can satisfy, where the source knows (`Problem.resolvable`); else all."""
+    known = getattr(source, "resolvable", None)
+    return np.ones(len(jax.tree.leaves(points)[0]), bool) if known is None else known(name, points)
 
 
 def drawn(source: Source, seed: int, sizes: dict[str, int]) -> dict[str, Points]:
@@ -153,6 +162,17 @@ def squares(term: Term, params: Params) -> np.ndarray:
 def pool_size(n: int, factor: int) -> int:
     """The power of two at or above factor · n: Sobol nets are balanced at powers of two, and sizes repeat."""
     return int(2 ** np.ceil(np.log2(factor * n)))
+
+
+def exchange(points: Any, out: np.ndarray, new: Any) -> Any:
+    """`points` with the rows `out` replaced by the rows of `new`."""
+
+    def one(old, fresh):
+        kept = np.array(old)
+        kept[out] = fresh
+        return kept
+
+    return jax.tree.map(one, points, new)
 
 
 def choose(points: Any, index: np.ndarray) -> Any:

@@ -3,15 +3,16 @@
 At each look, for every movable term, with q = mean |r|² on a fresh pool / mean |r|² on the training points:
 
     q ≤ threshold         nothing changes (and the count of consecutive alarms is set to 0)
-    1st, 2nd alarm        a random `swap` of the points is replaced by pool points drawn from
+    an alarm              a random `swap` of the points is replaced by pool points drawn from
                           p = mix · |r| / Σ|r| + (1 − mix) / m
-    3rd alarm in a row    the number of points doubles (up to `growth` times the first), new ones drawn from p;
-                          at the cap the swapping goes on
+    3rd alarm in a row    while N is below `growth` times the first, N doubles instead, new points drawn from p
 
+Points that the problem calls unresolvable (beside a singularity of its data) count for nothing and stay where they are.
 Deterministic given the seed; not a descent method: the loss jumps when points change. N only doubles, since a new
-N means a new compilation. Cost of a look: pool + 1 residual evaluations.
-Measured on Burgers (nu = 0.01/pi, 2-16-16-16-1 network): fixed points end at training loss 8e-11 with error 1e-1
-(q = 5e7); with the guard the error is 1e-5.
+N means a new compilation, on the clock; by default it does not. Cost of a look: pool + 1 residual evaluations.
+Measured with Levenberg-Marquardt, 40 s of one core, seed 0: Burgers (nu = 0.01/pi) with fixed points ends at training
+loss 2e-13 and error 6e-4 (q = 6e7), with the guard at 2e-7, with growth 2 at 4e-7. Leaving the largest 0.3 % of the
+residuals out of q and p ends at 5e-5: they mark the shock.
 Source: ravine's own (the q statistic and the swap); residual-proportional draws as in Wu et al. (2023),
 arXiv:2207.10289.
 """
@@ -29,10 +30,12 @@ from .base import (
     check_every,
     choose,
     draw_pool,
+    exchange,
     movable,
     needs_residual,
     pick,
     pool_size,
+    resolvable,
     rng,
     scalar_weight,
 )
@@ -51,7 +54,7 @@ class PointGuard(Sampler):
     swap: float = 0.2
     mix: float = 0.6
     pool: int = 4
-    growth: int = 2
+    growth: int = 1
 
     def __check_init__(self):
         check_every(self)
@@ -85,7 +88,8 @@ class PointGuard(Sampler):
             alarms = int(state[f"{name}/alarms"]) + 1 if pool.q > self.threshold else 0
             if alarms:
                 grow = alarms >= _PATIENCE and 2 * term.n <= self.growth * first
-                parts[name] = self._moved(term, pool, grow, rng(seed, step, name + "/guard"))
+                movers = np.flatnonzero(resolvable(source, name, term.points))
+                parts[name] = self._moved(term, pool, grow, movers, rng(seed, step, name + "/guard"))
                 if grow:
                     alarms = 0
                     notes.append(f"{name}: {term.n} -> {2 * term.n} points")
@@ -95,24 +99,18 @@ class PointGuard(Sampler):
         moved = objective.replace(**parts) if parts else objective
         return Look(moved, state, bool(parts), max(qs), loss, sweeps / len(names), "; ".join(notes) or None)
 
-    def _moved(self, term: Term, pool: Pool, grow: bool, generator: np.random.Generator) -> Term:
+    def _moved(self, term: Term, pool: Pool, grow: bool, movers: np.ndarray, generator: np.random.Generator) -> Term:
         size = np.sqrt(np.where(np.isfinite(pool.squares), pool.squares, 0.0))
         total = float(size.sum())
         density = self.mix * size / total + (1 - self.mix) / len(size) if total > 0 else size
         density = np.where(np.isfinite(pool.squares), density, 0.0)
-        count = term.n if grow else max(1, round(self.swap * term.n))
+        count = term.n if grow else max(1, round(self.swap * len(movers)))
         drawn = choose(pool.points, pick(density, count, generator))
         if grow:
             join = lambda old, new: np.concatenate([np.asarray(old), np.asarray(new)])  # noqa: E731
             return _spread_weight(term, jax.tree.map(join, term.points, drawn))
-        out = generator.choice(term.n, count, replace=False)
-
-        def exchange(old, new):
-            kept = np.array(old)
-            kept[out] = new
-            return kept
-
-        return term.with_points(jax.tree.map(exchange, term.points, drawn))
+        out = generator.choice(movers, count, replace=False)
+        return term.with_points(exchange(term.points, out, drawn))
 
 
 def _spread_weight(term: Term, points) -> Term:

@@ -2,8 +2,9 @@
 
     p(x) ∝ |r(x)|^power / mean |r|^power + constant,   from a fresh pool of pool · n points, every `every` steps.
 
-Cost per act: pool + 1 residual evaluations. Negative result on record: on Allen-Cahn, redrawing unconditionally
-every 10 steps stopped progress where a guard that acts only on evidence did not; see `PointGuard`.
+Points that the problem calls unresolvable stay. Cost per act: pool + 1 residual evaluations. Negative result on record:
+on Allen-Cahn, redrawing unconditionally every 10 steps stopped progress where a guard that acts only on evidence did
+not; see `PointGuard`.
 Reference  Wu, Zhu, Tan, Kartha, Lu (2023), CMAME 403, 115671, arXiv:2207.10289.
 """
 
@@ -17,10 +18,12 @@ from .base import (
     check_every,
     choose,
     draw_pool,
+    exchange,
     movable,
     needs_residual,
     pick,
     pool_size,
+    resolvable,
     rng,
     scalar_weight,
 )
@@ -54,8 +57,9 @@ class ResidualAdaptive(Sampler):
             finite = np.isfinite(pool.squares)
             size = np.where(finite, pool.squares, 0.0) ** (self.power / 2)
             density = np.where(finite, size / max(float(np.mean(size)), np.finfo(float).tiny) + self.constant, 0.0)
-            index = pick(density, term.n, rng(seed, step, name + "/rad"))
-            parts[name] = term.with_points(choose(pool.points, index))
+            movers = np.flatnonzero(resolvable(source, name, term.points))
+            index = pick(density, len(movers), rng(seed, step, name + "/rad"))
+            parts[name] = term.with_points(exchange(term.points, movers, choose(pool.points, index)))
             qs.append(pool.q)
             loss += 0.5 * scalar_weight(term) * pool.mean
             sweeps += 1 + len(density) / term.n
