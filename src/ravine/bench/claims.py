@@ -1,9 +1,13 @@
 """What may be said about two methods: comparisons paired by seed, corrected over everything that was compared.
 
-Two kinds of scope are tested: each problem alone, if it has at least 8 paired seeds; and all problems together, as blocks of
-one test. In each scope every pair of methods is compared on the final error and on the reading at which each target was reached.
-All those comparisons are one family: Holm's correction, over the comparisons that Tarone's rule lets in. A sentence
-that says one method is better comes out of this module only with an adjusted p at or below the level.
+Two kinds of scope are tested: each problem alone, if it has at least 8 paired seeds; and all problems together, as
+blocks of one test, if there are at least 8 paired runs. In each scope every pair of methods is compared on the final
+error and on the reading at which each target was reached. All those comparisons are one family: Holm's correction, over
+the comparisons that Tarone's rule lets in. A sentence that says one method is better comes out of this module only with
+an adjusted p at or below the level.
+
+A claim over several problems says that the methods differ on these problems taken together; it does not say that the
+same one is better on each of them, nor on problems that were not run.
 
 A pair of runs enters if both are finished. For times in seconds both must also be of the same machine.
 """
@@ -35,7 +39,8 @@ class Finding(NamedTuple):
 
     claim      whether `better` has been shown to be better;  sentence: the claim, or "no claim: ..." and why
     first_better, second_better   pairs in which methods[0], methods[1] did better; the rest are ties
-    ratio      median over pairs of the cost of methods[1] over that of methods[0], by the worse of two middle ones for the better method
+    ratio      median over pairs of the cost of methods[1] over that of methods[0]; of an even number of pairs the one
+               of the two in the middle that is nearer to 1
     p, p_adjusted, family         NaN, NaN, 0 where the comparison did not enter the correction
     """
 
@@ -103,12 +108,12 @@ def compare(
 
     targets  errors whose times are compared beside the final error; more of them weaken every single claim
     axis     seconds, total or work
-    level    the chance that any claim of the list is false if no two methods differ
+    level    bound on the chance that the list holds any false claim, whichever methods differ
     against  compare this method with each other one only, which makes fewer comparisons; every pair if None
 
-    The chance of a false claim is controlled for the list of one call: asking again with other targets and keeping the best
-    answer is what the correction is there to prevent. Raises ValueError for a method, axis or target that the results
-    lack, for duplicate runs and for unequal budgets.
+    The bound holds for the list of one call: asking again with other targets and keeping the best answer is what the
+    correction is there to prevent. Raises ValueError for a method, axis or target that the results lack, for duplicate
+    runs and for unequal budgets.
     """
     methods = methods_of(results)
     if axis not in _WORDS:
@@ -219,9 +224,17 @@ def _tested(q: _Question, test: Test, p: float, family: int, level: float) -> Fi
     a, b = q.methods if test.statistic < 0 else q.methods[::-1]
     wins, factor = (first, ratio) if a == q.methods[0] else (second, 1 / ratio if ratio else math.inf)
     says = "has a lower final error than" if q.target is None else _WORDS[q.axis].format(target=q.target)
-    median = f"median ratio {factor:.2g}" if math.isfinite(factor) else f"{b} mostly has none"
-    sentence = f"{a} {says} {b} {q.where}: {median}, {wins} of {q.pairs} {q.unit}, {over}."
+    never = "mostly fails" if q.target is None else "mostly misses it"
+    median = f"median ratio {factor:.2g}" if math.isfinite(factor) else f"{b} {never}"
+    on = f", {_problems_won(q, a)} of {len(q.blocks)} problems" if q.pooled else ""
+    sentence = f"{a} {says} {b} {q.where}: {median}, {wins} of {q.pairs} {q.unit}{on}, {over}."
     return _finding(q, True, sentence, a, test, p, family)
+
+
+def _problems_won(q: _Question, method: str) -> int:
+    """On how many problems `method` did better in more pairs than the other."""
+    mine, other = (0, 1) if method == q.methods[0] else (1, 0)
+    return sum(int(np.sum(b[:, mine] < b[:, other]) > np.sum(b[:, other] < b[:, mine])) for b in q.blocks)
 
 
 def _untested(q: _Question, comparisons: int, level: float) -> Finding:
@@ -232,7 +245,8 @@ def _untested(q: _Question, comparisons: int, level: float) -> Finding:
         alone = "" if q.pooled else " for a claim on one problem"
         why = f"not enough runs for a claim: {q.pairs} {q.unit} of both methods, at least {MIN_PAIRS} are needed{alone}"
     elif not q.can_differ:
-        why = "all methods are equal in every pair" + ("" if q.target is None else ", mostly because none reaches it")
+        nobody = "every run failed" if q.target is None else "no run reached it"
+        why = "all methods are equal in every pair" if np.isfinite(q.costs).any() else nobody
     else:
         why = (
             f"not enough runs for a claim: {q.can_differ} {q.unit} in which methods differ give p = "

@@ -1,7 +1,7 @@
 """Error curves of runs: when a target is reached, what the error was at a time, and bands over seeds.
 
-A curve is the evaluations of one run in order, each with the error of the parameters at that moment and three readings of what
-it took to get there:
+A curve is the evaluations of one run in order, each with the error of the parameters at that moment and three readings
+of what it took to get there:
 
     seconds   steady seconds: compilation, metrics, callbacks and checkpoints stop this clock
     total     seconds + the seconds of compilation before the first step
@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..records import WORK, WORK_JACOBIAN
 
@@ -94,9 +95,9 @@ def work(rows: Sequence[Mapping[str, Any]], residual_rows: float | None) -> np.n
 def reached(run: Curve, target: float, axis: str = "seconds") -> float:
     """The first reading at which `target` is reached; infinite if it never is.
 
-    Evaluation i reaches the target if error_i ≤ target and the next two evaluations are at or below it as well. Of the last two
-    evaluations of a run fewer follow: there it must hold to the end of the run. A dip of one or two evaluations therefore
-    counts only where the run ended in it, with the parameters that it returned.
+    Evaluation i reaches the target if error_i ≤ target and the next two evaluations are at or below it as well. After
+    the last two evaluations of a run fewer follow: there it must hold to the end of the run. A dip of one or two
+    evaluations therefore counts only where the run ended in it, with the parameters that it returned.
     """
     below = run.errors <= target
     holds = below.copy()
@@ -141,13 +142,13 @@ def band(runs: Sequence[Curve], grid: np.ndarray, axis: str = "seconds") -> Band
     return Band(grid, worse_median(errors), errors.min(axis=0), errors.max(axis=0))
 
 
-def worse_median(values: np.ndarray) -> np.ndarray:
+def worse_median(values: ArrayLike) -> np.ndarray:
     """Median over the first axis; of an even number the larger of the two in the middle.
 
     An order statistic is the same on a linear and a logarithmic scale, and stays defined where values are infinite.
     Raises ValueError if there is nothing to take it of.
     """
-    values = np.asarray(values, dtype=np.float64)
-    if not len(values):
+    array = np.asarray(values, dtype=np.float64)
+    if not len(array):
         raise ValueError("median: there are no runs to take it of.")
-    return np.sort(values, axis=0)[len(values) // 2]
+    return np.sort(array, axis=0)[len(array) // 2]

@@ -1,11 +1,12 @@
 """Aggregates over problems: distribution functions, performance and quality profiles, means and success rates.
 
-Misses are infinite and stay in every denominator. All functions of results want them balanced (`results.balanced`), so that no
-method gains by a run it lacks.
+Misses are infinite and stay in every denominator. Functions of results want them balanced (`results.balanced`), so that
+no method gains by a run it lacks.
 
-Sources: E. D. Dolan and J. J. Moré, Math. Program. 91 (2002) 201-213 (performance profiles); N. Hansen et al., Optim. Methods Softw. 36
-(2021) 114-144 (COCO: runtimes to many targets in one distribution function); G. E. Dahl et al., arXiv:2306.07179 (AlgoPerf: the integral of a
-profile as score); arXiv:2607.16798 (profiles of the final quality); E. B. Wilson, JASA 22 (1927) 209-212 (interval).
+Sources: E. D. Dolan and J. J. Moré, Math. Program. 91 (2002) 201-213 (performance profiles); N. Hansen et al., Optim.
+Methods Softw. 36 (2021) 114-144 (COCO: runtimes to many targets in one distribution function); G. E. Dahl et al.,
+arXiv:2306.07179 (AlgoPerf: the integral of a profile as score); arXiv:2607.16798 (profiles of the final quality);
+E. B. Wilson, JASA 22 (1927) 209-212 (interval).
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def error_ecdf(results: Sequence[Result]) -> dict[str, Steps]:
 def ratios(costs: np.ndarray) -> np.ndarray:
     """(methods, cases) cost over the least cost of the case: 1 for the best, infinite for a miss.
 
-    Where nobody has a finite cost all ratios are infinite. Where the least cost is 0, equals have 1, the others infinity.
+    Where nobody has a finite cost all ratios are infinite. Where the least cost is 0, its equals have 1, the others
+    infinity.
     """
     costs = np.asarray(costs, dtype=np.float64)
     best = costs.min(axis=0)
@@ -75,8 +77,8 @@ def performance_profile(
 ) -> dict[str, Steps]:
     """By method: ρ(τ), the share of (problem, target) cases solved within τ times the least cost of any method.
 
-    The cost of a case is the median over seeds, of an even number the worse of the two in the middle, so that one lucky seed
-    decides nothing. With one target there is one case per problem.
+    The cost of a case is the median over seeds, of an even number the worse of the two in the middle, so that one lucky
+    seed decides nothing. With one target there is one case per problem.
     """
     methods, pairs, found = cases(results)
     seeds = {p: [s for q, s in pairs if q == p] for p in problems_of(results)}
@@ -90,7 +92,8 @@ def performance_profile(
 def quality_profile(results: Sequence[Result]) -> dict[str, Steps]:
     """By method: the share of problems whose final error is within a factor of the least error of any method.
 
-    No target is involved. The error of a problem is the median over seeds as in `performance_profile`; a failure is infinite.
+    No target is involved. The error of a problem is the median over seeds as in `performance_profile`; a failure is
+    infinite.
     """
     methods, pairs, found = cases(results)
     seeds = {p: [s for q, s in pairs if q == p] for p in problems_of(results)}
@@ -99,7 +102,8 @@ def quality_profile(results: Sequence[Result]) -> dict[str, Steps]:
 
 
 def profile_score(profile: Steps, limit: float = 4.0) -> float:
-    """The mean height of a profile over 1 ≤ τ ≤ limit: 1 for a method that is the best everywhere, 0 for one never within `limit`.
+    """The mean height of a profile over 1 ≤ τ ≤ limit: 1 for a method that is always the best, 0 for one that is never
+    within a factor `limit` of the best.
 
     Raises ValueError unless limit > 1.
     """
@@ -113,8 +117,8 @@ def profile_score(profile: Steps, limit: float = 4.0) -> float:
 def shifted_geometric_mean(times, shift: float, miss: float) -> float:
     """exp(mean log(t + shift)) − shift over all times, a miss counting as `miss`.
 
-    The shift keeps times far below it from deciding the mean; without misses the ratio of two such means is less than that of the
-    times. Raises ValueError if there are no times, if shift is negative, or if `miss` is less than a time: a miss may not beat a success.
+    The shift keeps times far below it from deciding the mean. Raises ValueError if there are no times, if the shift is
+    negative, or if `miss` is less than a time: a miss may not beat a success.
     """
     times = np.asarray(times, dtype=np.float64).ravel()
     hit = np.isfinite(times)

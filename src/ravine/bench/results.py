@@ -18,7 +18,8 @@ class Result:
     method    with its options
     final     error of the returned parameters
     times     {axis: {target: reading at which it was reached}}, infinite for a miss
-    floor     errors at or below it count as equal: the target at which the run would have stopped, or the error of the reference
+    floor     errors at or below it count as equal: the target at which the run would have stopped, or the error of
+              the reference
     stopped   ended early at a target on another quantity, so that its final error says nothing about the method
     clock     the machine: seconds are compared only between runs of the same one
     budget    runs of one problem must have the same
@@ -104,7 +105,8 @@ def index(results: Sequence[Result]) -> dict[tuple[str, str, int], Result]:
         first = budgets.setdefault(result.problem, result)
         if result.budget != first.budget:
             raise ValueError(
-                f"{result.label} had the budget {result.budget}, {first.label} {first.budget}: compared runs need the same."
+                f"{result.label} had the budget {result.budget}, {first.label} {first.budget}: "
+                "compared runs need the same."
             )
     return found
 
@@ -140,6 +142,7 @@ def cases(results: Sequence[Result]) -> tuple[list[str], list[tuple[str, int]], 
         for method in methods:
             if (problem, method, seed) not in found:
                 raise ValueError(
-                    f"results: {method} has no run on {problem} seed {seed}, which another method has; call `balanced` first."
+                    f"results: {method} has no run on {problem} seed {seed}, which another method has; "
+                    "call `balanced` first."
                 )
     return methods, pairs, found

@@ -45,8 +45,8 @@ def sign_flip(blocks: Sequence[np.ndarray]) -> Test:
     rank_b: mid-ranks within block b of the differences that are not 0; n_b: pairs of the block, ties included; m: pairs
     that are not ties. Only ranks within a block enter, so a problem with larger errors or longer times weighs no more
     than another. With one block this is Wilcoxon's signed-rank test. The distribution is exact, also with ties and
-    infinite differences; where blocks differ in size the weights are rounded to integers of sum 20,000, a statistic that
-    differs from T by rounding and whose p is exact for it. The statistic returned is T over the largest T possible.
+    infinite differences; where blocks differ in size the weights are rounded to integers of sum 20,000, a statistic
+    that differs from T by rounding and whose p is exact for it. The statistic returned is T over its largest value.
 
     Cost O(m Σ weights) by convolution. Raises ValueError if a difference is NaN.
     """
