@@ -9,7 +9,8 @@ an adjusted p at or below the level.
 A claim over several problems says that the methods differ on these problems taken together; it does not say that the
 same one is better on each of them, nor on problems that were not run.
 
-A pair of runs enters if both are finished. For times in seconds both must also be of the same machine.
+A pair of runs enters if both are finished, a failed run being finished. For times in seconds both must also be of the
+same machine.
 """
 
 from __future__ import annotations
@@ -144,7 +145,7 @@ def _question(found, methods, pair, problems, pooled, target, axis) -> _Question
             runs = [found.get((problem, m, seed)) for m in pair]
             if not all(run is not None and _usable(run, target) for run in runs):
                 continue
-            if target is not None and axis != "work" and runs[0].clock != runs[1].clock:
+            if target is not None and axis != "work" and not _same_clock(*runs):
                 continue
             costs.append([_cost(run, target, axis) for run in runs])
             # Unchanged when the members of a pair are swapped, so the choice of comparisons favours neither.
@@ -159,6 +160,11 @@ def _question(found, methods, pair, problems, pooled, target, axis) -> _Question
 
 def _usable(run: Result, target: float | None) -> bool:
     return run.finished and not (target is None and run.stopped)
+
+
+def _same_clock(first: Result, second: Result) -> bool:
+    """Whether seconds of the two can be compared. A failure is infinitely long on any machine."""
+    return first.clock == second.clock or "failed" in (first.status, second.status)
 
 
 def _cost(run: Result, target: float | None, axis: str) -> float:

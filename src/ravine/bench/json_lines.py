@@ -18,7 +18,7 @@ class Found(NamedTuple):
 def read_objects(path: Path | str) -> Found:
     """The objects of a file. A line that was cut short is left out with a note.
 
-    A line counts as cut short if it is the beginning of an object and not a whole one; `append_object` closes such a
+    A line counts as cut short if it is the beginning of an object whose end is lacking; `append_object` goes on in a new
     line, so there may be some before the last. Raises ValueError, one sentence, for any other line.
     """
     objects, notes = [], []
@@ -26,7 +26,7 @@ def read_objects(path: Path | str) -> Found:
         try:
             found = json.loads(line)
         except ValueError:
-            if not line.startswith(b"{") or line.rstrip().endswith(b"}"):
+            if not _cut_short(line.decode(errors="replace")):
                 raise ValueError(f"`{path}`, line {number}, is not JSON: not written by ravine, or damaged.") from None
             notes.append(f"Line {number} of {Path(path).name} was cut short and is left out.")
             continue
@@ -34,6 +34,20 @@ def read_objects(path: Path | str) -> Found:
             raise ValueError(f"`{path}`, line {number}, is not an object.")
         objects.append(found)
     return Found(objects, notes)
+
+
+def _cut_short(line: str) -> bool:
+    """Whether an object begins and never ends: a brace or a string is still open."""
+    depth, inside, escaped = 0, False, False
+    for letter in line:
+        if escaped:
+            escaped = False
+        elif inside:
+            escaped, inside = letter == "\\", letter != '"'
+        else:
+            inside = letter == '"'
+            depth += (letter == "{") - (letter == "}")
+    return line.startswith("{") and (depth > 0 or inside)
 
 
 def append_object(path: Path | str, value: dict[str, Any]) -> None:

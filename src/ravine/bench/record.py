@@ -1,7 +1,7 @@
 """One line of the results table: a run with everything that determined it, what came out, and where.
 
-The key of a record is a hash of what determines the run: problem and its options, options of the model, method, settings,
-seed, budget, target, sampler, precision, and version and commit of ravine. It can be had from a task before the
+The key of a record is a hash of what determines the run: problem and its options, options of the model, method,
+settings, seed, budget, target, sampler, precision, and version and commit of ravine. It can be had from a task before the
 run (`key_of`), so a table knows what is still to be computed. It holds neither the machine nor the versions of other
 packages: those are in the record.
 """
@@ -30,7 +30,6 @@ from .task import Task, method_names
 FORMAT = 1
 PRECISION = "float64"  # of a task that does not name one
 _NOT_OF_THE_RUN = ("folder", "command")  # entries of a task that do not change what is computed
-_MACHINE = ("platform", "cpu", "cores", "device", "devices")
 _VERSIONS = ("python", "jax", "jaxlib", "numpy", "scipy", "equinox", "optax", "xla_flags")
 _OVERSPENT = 1.1
 
@@ -137,12 +136,18 @@ def record_of(folder: Path | str, targets: Sequence[float] = TARGETS) -> dict[st
         "commit": commit,
         "dtype": found.get("dtype"),
         "device": found.get("device"),
-        "machine": "; ".join(str(found[k]) for k in _MACHINE if found.get(k) not in (None, "")),
+        "machine": _machine(found),
         "versions": {k: found[k] for k in _VERSIONS if k in found},
         "date": found.get("date") or _written(Path(folder) / "run.json"),
         "command": meta.get("command"),
         "notes": [*(meta.get("notes") or []), *notes, *_overspent(meta)],
     }
+
+
+def _machine(found: Mapping[str, Any]) -> str:
+    words = [found.get("platform"), found.get("cpu"), found.get("cores") and f"{found['cores']} cores"]
+    words += [found.get("device") and f"{found.get('devices', 1)} x {found['device']}"]
+    return ", ".join(word for word in words if word)
 
 
 def _key_of_run(meta: Mapping[str, Any], version: str | None, commit: str | None) -> str:
@@ -179,8 +184,9 @@ def _determined(meta: Mapping[str, Any]) -> dict[str, Any]:
         "sampler": (task or {}).get("sampler"),
         "configuration": meta.get("configuration"),
         "seed": meta.get("seed"),
-        "budget": meta.get("budget") or ((task or {}).get("budget") and Budget.parse(task["budget"]).describe()),
-        "target": meta.get("target") or (task or {}).get("target"),
+        # A run that died early has written its task and nothing else, and must stay comparable.
+        "budget": Budget.parse(task["budget"]).describe() if task else meta.get("budget"),
+        "target": task["target"] if task else meta.get("target"),
         "precision": (task or {}).get("precision") or whole.get("precision") or PRECISION,
     }
 
@@ -238,12 +244,14 @@ def _written(path: Path) -> str:
 
 
 def result_of(record: Mapping[str, Any]) -> Result:
-    """What a record contributes to statistics."""
+    """What a record contributes to statistics. Raises ValueError if it has no seed: its pairs cannot be known."""
     limit = record.get("target")
+    if record.get("seed") is None:
+        raise ValueError(f"record {record['key']} ({record['instance']}, {record['rival']}) has no seed.")
     return Result(
         problem=str(record["instance"]),
         method=str(record["rival"]),
-        seed=int(record["seed"] or 0),
+        seed=int(record["seed"]),
         status=str(record["status"]),
         final=_number(record["error"]),
         times={axis: {float(t): _number(x) for t, x in of.items()} for axis, of in record["times"].items()},
