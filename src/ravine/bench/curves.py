@@ -99,11 +99,11 @@ def reached(run: Curve, target: float, axis: str = "seconds") -> float:
     the last two evaluations of a run fewer follow: there it must hold to the end of the run. A dip of one or two
     evaluations therefore counts only where the run ended in it, with the parameters that it returned.
     """
-    below = run.errors <= target
+    readings, below = run.axis(axis), run.errors <= target
     holds = below.copy()
     for ahead in range(1, HOLD + 1):
         holds[:-ahead] &= below[ahead:]
-    return float(run.axis(axis)[np.argmax(holds)]) if holds.any() else math.inf
+    return float(readings[np.argmax(holds)]) if holds.any() else math.inf
 
 
 def at(run: Curve, grid: np.ndarray, axis: str = "seconds") -> np.ndarray:

@@ -18,8 +18,8 @@ class Found(NamedTuple):
 def read_objects(path: Path | str) -> Found:
     """The objects of a file. A line that was cut short is left out with a note.
 
-    A line counts as cut short if it is the beginning of an object whose end is lacking; `append_object` goes on in a new
-    line, so there may be some before the last. Raises ValueError, one sentence, for any other line.
+    A line counts as cut short if it is the beginning of an object whose end is lacking; `append_object` goes on in a
+    new line, so there may be some before the last. Raises ValueError, one sentence, for any other line.
     """
     objects, notes = [], []
     for number, line in enumerate(Path(path).read_bytes().splitlines(), start=1):

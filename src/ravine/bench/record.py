@@ -1,9 +1,9 @@
 """One line of the results table: a run with everything that determined it, what came out, and where.
 
 The key of a record is a hash of what determines the run: problem and its options, options of the model, method,
-settings, seed, budget, target, sampler, precision, and version and commit of ravine. It can be had from a task before the
-run (`key_of`), so a table knows what is still to be computed. It holds neither the machine nor the versions of other
-packages: those are in the record.
+settings, seed, budget, target, sampler, precision, and version and commit of ravine. It can be had from a task before
+the run (`key_of`), so a table knows what is still to be computed. It holds neither the machine nor the versions of
+other packages: those are in the record.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..records import decode_row, dumps
 from ..registry import find
 from .curves import AXES, NOTHING, TARGETS, Curve, curve, reached
 from .json_lines import Found, read_objects
-from .results import Result
+from .results import FINISHED, Result
 from .task import Task, method_names
 
 FORMAT = 1
@@ -93,8 +93,11 @@ def curve_of(folder: Path | str) -> Curve:
 
 
 def _curve(meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Curve:
-    if meta["status"] == "failed" or not rows:
+    ended = meta["status"] in FINISHED
+    if meta["status"] == "failed" or not (rows or ended):
         return NOTHING
+    if ended and (not rows or rows[-1].get("status") != "closing"):
+        raise ValueError("rows: the run is finished, but the closing row with what it returned is not there.")
     metric = _metric(meta, rows)
     if metric is None:
         raise ValueError("rows: there is no metric, so there are no errors to compare; a loss is not an error.")
@@ -200,6 +203,8 @@ def _outcome(meta, rows: Sequence[Mapping[str, Any]], run: Curve, targets: Seque
     metric, last = _metric(meta, rows), (rows[-1] if rows else {})
     seconds, compiled = meta.get("seconds", last.get("seconds")), meta.get("compile_seconds")
     floor, stopped = _floor(meta, metric)
+    # An error below that of the reference cannot be measured: such a target is a miss for everybody.
+    able = {t: t >= _reference_error(meta, metric) for t in targets}
     return {
         "metric": metric,
         "error": run.final,
@@ -207,7 +212,9 @@ def _outcome(meta, rows: Sequence[Mapping[str, Any]], run: Curve, targets: Seque
         "stopped": stopped,
         "reference_error": meta.get("reference_error"),
         "final": meta.get("final"),
-        "times": {axis: {repr(float(t)): reached(run, t, axis) for t in targets} for axis in AXES},
+        "times": {
+            axis: {repr(float(t)): reached(run, t, axis) if able[t] else math.inf for t in targets} for axis in AXES
+        },
         "seconds": seconds,
         "compile_seconds": compiled,
         "total_seconds": None if seconds is None or compiled is None else seconds + compiled,
@@ -220,14 +227,18 @@ def _outcome(meta, rows: Sequence[Mapping[str, Any]], run: Curve, targets: Seque
     }
 
 
+def _reference_error(meta: Mapping[str, Any], metric: str | None) -> float:
+    """How far the reference itself may be off; 0 for an exact solution."""
+    estimate = meta.get("reference_error")
+    return float((estimate.get(metric) if isinstance(estimate, Mapping) else estimate) or 0.0)
+
+
 def _floor(meta: Mapping[str, Any], metric: str | None) -> tuple[float, bool]:
     """The error below which runs count as equal, and whether the run ended at a target on something else."""
-    reference = meta.get("reference_error")
-    own = reference.get(metric) if isinstance(reference, Mapping) else reference
     limits = meta.get("target") or {}
     only = len(limits) == 1 and next(iter(limits)).removeprefix("metrics.") == metric
-    floor = max(float(own or 0.0), float(next(iter(limits.values()))) if only else 0.0)
-    return floor, bool(limits) and not only and meta["status"] == "reached_target"
+    target = float(next(iter(limits.values()))) if only else 0.0
+    return max(_reference_error(meta, metric), target), bool(limits) and not only and meta["status"] == "reached_target"
 
 
 def _overspent(meta: Mapping[str, Any]) -> list[str]:

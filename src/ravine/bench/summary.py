@@ -139,9 +139,9 @@ def _summary(results: Sequence[Result], targets: Sequence[float], axis: str) -> 
         rows.append((m, float(share[m](math.inf)), mean, *heights))
     note = (
         f"reached: share of (problem, seed, target). mean: shifted geometric mean of the times in {UNIT[axis]}, shift "
-        f"{shift:g}, a miss counted as {miss:.3g}, {MISS:g} times the longest run. score: mean height of the performance "
-        "profile up to 4 times the best; best: share of (problem, target) where it is the fastest. quality: share of "
-        "problems with a final error within twice the least."
+        f"{shift:g}, a miss counted as {miss:.3g}, {MISS:g} times the longest run. score: mean height of the "
+        "performance profile up to 4 times the best; best: share of (problem, target) where it is the fastest. "
+        "quality: share of problems with a final error within twice the least."
     )
     return Sheet("Summary", note, ("method", "reached", "mean", "score", "best", "quality"), rows)
 
@@ -171,6 +171,8 @@ def _cell(value: Any) -> str:
         return str(value)
     if math.isnan(value):
         return "-"
+    if value.is_integer() and abs(value) < 1e9:
+        return f"{value:.0f}"
     return f"{value:.3g}" if math.isfinite(value) else "inf"
 
 
