@@ -49,26 +49,27 @@ def rows_of(seconds, errors, closing=True):
     return rows
 
 
-def write(folder, rows, **entries):
-    """A run folder; `entries` replace those of run.json."""
+def write(folder, lines, **entries):
+    """A run folder with these rows; `entries` replace those of run.json, an ellipsis leaves one out."""
     folder.mkdir(parents=True, exist_ok=True)
     task = {
-        "problem": entries.get("problem", "poisson2d"), "method": entries.get("method", "lm"), "seed": entries.get("seed", 0),
-        "budget": "60s", "target": None, "sampler": None, "problem_options": {}, "model_options": {}, "settings": {},
+        "problem": entries.get("problem", "poisson2d"), "method": entries.get("method", "lm"),
+        "seed": entries.get("seed", 0), "budget": "60s",
+        "target": None, "sampler": None, "problem_options": {}, "model_options": {}, "settings": {},
     }  # fmt: skip
     meta = {
         "format": 1, "problem": task["problem"], "method": task["method"], "seed": task["seed"], "task": task,
-        "status": "budget", "reason": "Synthetic.", "main_metric": "l2", "rows": 100, "steps": len(rows) - 1,
-        "seconds": rows[-1]["seconds"] if rows else None, "compile_seconds": 5.0, "wall_seconds": 1000.0,
+        "status": "budget", "reason": "Synthetic.", "main_metric": "l2", "rows": 100, "steps": len(lines) - 1,
+        "seconds": lines[-1]["seconds"], "compile_seconds": 5.0, "wall_seconds": 1000.0,
         "budget": {"seconds": 60.0}, "target": None, "reference_error": None, "provenance": PROVENANCE,
     } | entries  # fmt: skip
-    write_rows(folder / "rows.jsonl", rows)
+    write_rows(folder / "rows.jsonl", lines)
     (folder / "run.json").write_text(dumps({k: v for k, v in meta.items() if v is not ...}))
     return folder
 
 
 def record(tmp_path, method, seed, problem="poisson2d", pace=1.0, **entries):
-    """The record of one synthetic run, through its folder. The task has no synthetic names, so the method is relabelled."""
+    """The record of one synthetic run, through its folder. Tasks take registered names only: it is relabelled."""
     from ravine.bench.record import record_of
 
     seconds, errors, status = prescribed(method, seed)

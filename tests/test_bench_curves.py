@@ -98,7 +98,7 @@ def test_the_band_is_the_worse_median_and_the_range():
 def test_the_common_grid_spans_all_runs():
     grid = common_grid([made([1, 1], [0.0, 2.0]), made([1, 1], [0.5, 8.0])], size=5)
     np.testing.assert_allclose(grid, [0.5, 1, 2, 4, 8])
-    with pytest.raises(ValueError, match="no runs|none of the 1 runs"):
+    with pytest.raises(ValueError, match="none of the 1 runs"):
         common_grid([NOTHING])
 
 

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .results import Result, index, methods_of, problems_of
-from .significance import Test, differences, holm, least_p, pairs_needed, sign_flip, testable
+from .significance import Outcome, decidable, differences, holm, least_p, pairs_needed, sign_flip
 
 MIN_PAIRS = 8
 TARGETS = (1e-2, 1e-4, 1e-6)  # few: each one is a comparison more for every pair of methods
@@ -174,7 +174,7 @@ def _cost(run: Result, target: float | None, axis: str) -> float:
 def _answers(questions: list[_Question], level: float) -> list[Finding]:
     """Choose the family, test it, correct it; a finding for every question, claims first."""
     enough = [q for q in questions if q.pairs >= MIN_PAIRS and q.can_differ and not (q.pooled and len(q.blocks) < 2)]
-    able = testable([least_p(q.can_differ) for q in enough], level)
+    able = decidable([least_p(q.can_differ) for q in enough], level)
     family = [q for q, enters in zip(enough, able, strict=True) if enters]
     tests = [sign_flip([differences(b[:, 0], b[:, 1]) for b in q.blocks]) for q in family]
     adjusted = holm([test.p for test in tests])
@@ -200,7 +200,7 @@ def _ratio(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.exp(low if abs(low) < abs(high) else high))
 
 
-def _finding(q: _Question, claim: bool, sentence: str, better: str | None, test: Test | None, p, family) -> Finding:
+def _finding(q: _Question, claim: bool, sentence: str, better: str | None, test: Outcome | None, p, family) -> Finding:
     first, second, ratio = _counts(q)
     raw = test.p if test else math.nan
     return Finding(
@@ -221,7 +221,7 @@ def _finding(q: _Question, claim: bool, sentence: str, better: str | None, test:
     )
 
 
-def _tested(q: _Question, test: Test, p: float, family: int, level: float) -> Finding:
+def _tested(q: _Question, test: Outcome, p: float, family: int, level: float) -> Finding:
     first, second, ratio = _counts(q)
     over = f"p = {p:.2g} after Holm over {family} comparison{'s' if family > 1 else ''}"
     if p > level:

@@ -17,7 +17,7 @@ from scipy.stats import rankdata
 _RESOLUTION = 20_000  # sum of the integer weights where blocks differ in size
 
 
-class Test(NamedTuple):
+class Outcome(NamedTuple):
     """A two-sided test of paired differences."""
 
     p: float
@@ -36,7 +36,7 @@ def differences(first, second) -> np.ndarray:
         return np.where(first == second, 0.0, np.log(first) - np.log(second))
 
 
-def sign_flip(blocks: Sequence[np.ndarray]) -> Test:
+def sign_flip(blocks: Sequence[np.ndarray]) -> Outcome:
     """Blocked signed-rank test: under the null hypothesis the two members of each pair may be swapped.
 
         T = Σ_b 1/(n_b (n_b + 1)) Σ_{i in b} sign(d_bi) rank_b(|d_bi|)
@@ -62,12 +62,12 @@ def sign_flip(blocks: Sequence[np.ndarray]) -> Test:
         weights.append(2 * rankdata(np.abs(moved)) / (1 if equal else len(block) * (len(block) + 1)))
     sign, weight = np.concatenate(signs), np.concatenate(weights)
     if not sign.size:
-        return Test(1.0, 0.0, pairs, 0)
+        return Outcome(1.0, 0.0, pairs, 0)
     if not equal:
         weight = np.maximum(1.0, np.round(weight * _RESOLUTION / weight.sum()))
     whole = weight.astype(np.int64)
     observed = int(sign @ whole)
-    return Test(_tail(whole, abs(observed)), observed / int(whole.sum()), pairs, len(sign))
+    return Outcome(_tail(whole, abs(observed)), observed / int(whole.sum()), pairs, len(sign))
 
 
 def _tail(weights: np.ndarray, observed: int) -> float:
@@ -104,7 +104,7 @@ def holm(p: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def testable(least: Sequence[float], level: float) -> np.ndarray:
+def decidable(least: Sequence[float], level: float) -> np.ndarray:
     """Tarone's choice: (k,) True for the comparisons that enter the correction.
 
     With K the least whole number such that at most K comparisons can reach level / K at all, those enter. The others
