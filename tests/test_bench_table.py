@@ -90,16 +90,9 @@ def test_a_run_that_died_keeps_its_key_and_can_be_compared(tmp_path):
 
 
 def test_names_tell_apart_what_was_set(tmp_path):
-    task = dataclasses.asdict(
-        dataclasses.replace(
-            PLAIN,
-            sampler="rad",
-            problem_options={"n_pde": "9"},
-            model_options={"width": "8"},
-            settings={"lm": {"damping": "1"}},
-        )
-    )
-    made = record_of(samples.write(tmp_path / "r", ROWS, task=task))
+    options = {"problem_options": {"n_pde": "9"}, "model_options": {"width": "8"}, "settings": {"lm": {"damping": "1"}}}
+    task = dataclasses.replace(PLAIN, sampler="rad", **options)
+    made = record_of(samples.write(tmp_path / "r", ROWS, task=dataclasses.asdict(task)))
     assert made["instance"] == "poisson2d (model.width=8, n_pde=9)"
     assert made["rival"] == "lm (lm.damping=1, sampler=rad)"
     called = [
@@ -188,7 +181,7 @@ def test_a_line_cut_short_is_left_out_with_a_note_and_appending_goes_on(tmp_path
 def test_what_is_not_a_table_is_refused(tmp_path, line):
     path = tmp_path / "table.jsonl"
     path.write_text(line + "\n")
-    with pytest.raises(ValueError, match="not JSON|not an object|has no key or is not of format 1"):
+    with pytest.raises(ValueError, match=r"not JSON|not an object|has no key or is not of format 1"):
         table.read(path)
     with pytest.raises(ValueError, match="is not there"):
         table.read(tmp_path / "nothing.jsonl")

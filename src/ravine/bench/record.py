@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import math
@@ -42,13 +43,23 @@ def key_of(task: Task, version: str | None = None, commit: str | None = None) ->
 
 def _key(task: Mapping[str, Any], version: str | None, commit: str | None) -> str:
     plain = {k: _plain(v) for k, v in task.items()}
-    names = iter(method_names(task["method"]))
-    counts = (part.partition(":")[1:] for part in task["method"].split("+"))
-    plain["method"] = "+".join(name + "".join(count).strip() for name, count in zip(names, counts, strict=True))
-    plain["problem"] = find("problems", task["problem"]).name
+    plain["method"] = _method(task["method"])
+    plain["problem"] = _registered("problems", task["problem"])
     plain["budget"] = Budget.parse(task["budget"]).describe()
-    plain["sampler"] = None if task.get("sampler") is None else find("samplers", task["sampler"]).name
+    plain["sampler"] = None if task.get("sampler") is None else _registered("samplers", task["sampler"])
     return _digest({"precision": PRECISION, **plain, "ravine": version, "commit": commit})
+
+
+@functools.cache
+def _registered(kind: str, name: str) -> str:
+    return find(kind, name).name
+
+
+@functools.cache
+def _method(spec: str) -> str:
+    """'Adam:500 + LevenbergMarquardt' as 'adam:500+lm'."""
+    counts = ("".join(part.partition(":")[1:]).strip() for part in spec.split("+"))
+    return "+".join(name + count for name, count in zip(method_names(spec), counts, strict=True))
 
 
 def _plain(value: Any) -> Any:
