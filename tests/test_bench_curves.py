@@ -5,7 +5,7 @@ import math
 import bench_samples as samples
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ravine.bench.curves import NOTHING, Curve, at, band, common_grid, curve, reached, work, worse_median
@@ -102,6 +102,7 @@ def test_the_common_grid_spans_all_runs():
         common_grid([NOTHING])
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(1e-9, 10), min_size=1, max_size=12),
     st.floats(1e-8, 5),
@@ -115,6 +116,7 @@ def test_easier_targets_come_no_later_and_time_scales(errors, target, easier, pa
     assert reached(scaled, target) == pace * reached(run, target)
 
 
+@settings(deadline=None)
 @given(st.lists(st.one_of(st.just(INF), st.floats(1e-9, 10)), min_size=1, max_size=15), st.floats(1e-8, 5))
 def test_reaching_agrees_with_the_definition_read_aloud(errors, target):
     expected = next((i for i in range(len(errors)) if all(e <= target for e in errors[i : i + 3])), INF)

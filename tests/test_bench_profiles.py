@@ -66,9 +66,9 @@ def test_ratios_with_zeros_and_misses():
     assert found.tolist() == [[1, 1, INF, 1], [1, 2, INF, INF], [INF, INF, INF, INF]]
 
 
-def test_quality_profiles_and_final_errors(tmp_path):
+def test_profiles_of_final_errors(tmp_path):
     runs = samples.results(tmp_path, TWO)
-    found = profiles.quality_profile(runs)
+    found = profiles.error_profile(runs)
     assert height(found["fast"], 1) == height(found["slow"], 1) == 1
     assert [height(found["lucky"], t) for t in (4.99e5, 5.01e5)] == [0, 1]
     assert height(found["diverging"], 1e300) == height(found["failing"], 1e300) == 0
@@ -78,9 +78,21 @@ def test_quality_profiles_and_final_errors(tmp_path):
     assert height(errors["diverging"], 1e300) == height(errors["failing"], 1e300) == 0
 
 
+def test_quality_profiles_compare_with_the_start(tmp_path):
+    """All start at 1 but lucky on its other seeds, which stay at the 0.5 they start from: ratio 1."""
+    found = profiles.quality_profile(samples.results(tmp_path, TWO))
+    assert [height(found["fast"], a) for a in (9e-7, 1e-6)] == [0, 1]
+    assert [height(found["lucky"], a) for a in (0.99, 1)] == [0, 1]
+    assert height(found["diverging"], 1e300) == height(found["failing"], 1e300) == 0
+    runs = [samples.result(p, "a", 0, e, start=4.0) for p, e in (("p", 1.0), ("q", 2.0))]
+    assert profiles.quality_profile(runs)["a"].x.tolist() == [0.25, 0.5]
+    with pytest.raises(ValueError, match="no error at the start"):
+        profiles.quality_profile([samples.result("p", "a", 0, 0.1)])
+
+
 def test_errors_below_the_floor_are_equal():
     runs = [samples.result("p", m, 0, e, floor=1e-6) for m, e in (("a", 9e-7), ("b", 1e-9), ("c", 2e-6))]
-    found = profiles.quality_profile(runs)
+    found = profiles.error_profile(runs)
     assert height(found["a"], 1) == height(found["b"], 1) == 1
     assert height(found["c"], 1.99) == 0 and height(found["c"], 2.01) == 1
 
@@ -155,6 +167,7 @@ def test_wrong_results_are_refused():
 TIMES = st.lists(st.one_of(st.just(INF), st.floats(0, 1e6)), min_size=1, max_size=20)
 
 
+@settings(deadline=None)
 @given(TIMES)
 def test_a_distribution_function_rises_to_the_share_of_hits(times):
     found = profiles.ecdf(times)
@@ -182,7 +195,7 @@ def as_results(costs, names, pace=1.0):
     ]
 
 
-@settings(max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(COSTS, st.sampled_from([2.0**k for k in range(-6, 7)]), st.randoms(use_true_random=False))
 def test_profiles_do_not_depend_on_names_order_or_the_unit_of_time(costs, pace, shuffle):
     names = [f"m{i}" for i in range(len(costs[0]))]
@@ -191,7 +204,7 @@ def test_profiles_do_not_depend_on_names_order_or_the_unit_of_time(costs, pace, 
     moved = as_results(costs, renamed, pace)
     shuffle.shuffle(moved)
     after = profiles.performance_profile(moved, (0.1,))
-    quality = profiles.quality_profile(moved)
+    quality = profiles.error_profile(moved)
     for name, other in zip(names, renamed, strict=True):
         np.testing.assert_array_equal(plain[name].x, after[other].x)
         np.testing.assert_array_equal(plain[name].y, after[other].y)

@@ -31,7 +31,7 @@ def enumerated(blocks):
 DIFFERENCE = st.one_of(st.integers(-4, 4).map(float), st.sampled_from([INF, -INF]))
 
 
-@settings(max_examples=80)
+@settings(deadline=None, max_examples=80)
 @given(
     st.integers(1, 3).flatmap(lambda n: st.lists(st.lists(DIFFERENCE, min_size=n, max_size=n), min_size=1, max_size=3))
 )
@@ -39,7 +39,7 @@ def test_p_of_equal_blocks_is_that_of_enumeration(blocks):
     assert sign_flip([np.array(b) for b in blocks]).p == pytest.approx(enumerated(blocks))
 
 
-@settings(max_examples=30)
+@settings(deadline=None, max_examples=30)
 @given(st.lists(DIFFERENCE, min_size=1, max_size=9))
 def test_p_of_one_block_is_that_of_enumeration(block):
     assert sign_flip([np.array(block)]).p == pytest.approx(enumerated([block]))
@@ -80,6 +80,7 @@ def test_misses_have_the_last_rank_and_two_misses_are_a_tie():
         sign_flip([np.array([math.nan])])
 
 
+@settings(deadline=None)
 @given(st.lists(DIFFERENCE, min_size=1, max_size=12))
 def test_exchanging_the_methods_mirrors_the_test(block):
     one, other = sign_flip([np.array(block)]), sign_flip([-np.array(block)])
@@ -103,6 +104,7 @@ def test_holm_by_hand():
     assert holm([]).size == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8), st.randoms(use_true_random=False))
 def test_holm_is_between_nothing_and_bonferroni_and_knows_no_order(p, shuffle):
     adjusted = holm(p)

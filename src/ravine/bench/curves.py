@@ -35,6 +35,11 @@ class Curve(NamedTuple):
     work: np.ndarray  # (n,)
     final: float  # error of the returned parameters
 
+    @property
+    def start(self) -> float:
+        """Error at the first evaluation; NaN if there is none."""
+        return float(self.errors[0]) if self.errors.size else math.nan
+
     def axis(self, name: str) -> np.ndarray:
         """The readings called `name`. Raises ValueError for a name that is not in AXES."""
         if name not in AXES:

@@ -5,21 +5,21 @@ no method gains by a run it lacks.
 
 Sources: E. D. Dolan and J. J. Moré, Math. Program. 91 (2002) 201-213 (performance profiles); N. Hansen et al., Optim.
 Methods Softw. 36 (2021) 114-144 (COCO: runtimes to many targets in one distribution function); G. E. Dahl et al.,
-arXiv:2306.07179 (AlgoPerf: the integral of a profile as score); arXiv:2607.16798 (profiles of the final quality);
-E. B. Wilson, JASA 22 (1927) 209-212 (interval).
+arXiv:2306.07179 (AlgoPerf: the integral of a profile as score); G. Fasano, C. Piermarini and M. Roma, arXiv:2607.16798
+(quality profiles); E. B. Wilson, JASA 22 (1927) 209-212 (interval).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
 
 from .curves import TARGETS, worse_median
-from .results import Result, cases, problems_of
+from .results import Result, cases, methods_of, problems_of
 
 
 class Steps(NamedTuple):
@@ -80,25 +80,43 @@ def performance_profile(
     The cost of a case is the median over seeds, of an even number the worse of the two in the middle, so that one lucky
     seed decides nothing. With one target there is one case per problem.
     """
-    methods, pairs, found = cases(results)
-    seeds = {p: [s for q, s in pairs if q == p] for p in problems_of(results)}
-    costs = [
-        [float(worse_median([found[p, m, s].time(t, axis) for s in seeds[p]])) for p in seeds for t in targets]
-        for m in methods
-    ]
-    return dict(zip(methods, map(ecdf, ratios(np.array(costs))), strict=True))
+    costs = np.concatenate([_by_problem(results, lambda r, t=t: r.time(t, axis)) for t in targets], axis=1)
+    return dict(zip(methods_of(results), map(ecdf, ratios(costs)), strict=True))
+
+
+def error_profile(results: Sequence[Result]) -> dict[str, Steps]:
+    """By method: the share of problems whose final error is within a factor τ of the least error of any method.
+
+    A performance profile with the final error as the cost: no target is involved. The error of a problem is the median
+    over seeds as there; a failure is infinite.
+    """
+    return dict(zip(methods_of(results), map(ecdf, ratios(_by_problem(results, lambda r: r.error))), strict=True))
 
 
 def quality_profile(results: Sequence[Result]) -> dict[str, Steps]:
-    """By method: the share of problems whose final error is within a factor of the least error of any method.
+    """By method: the share of problems whose final error is at most α times the error at the start.
 
-    No target is involved. The error of a problem is the median over seeds as in `performance_profile`; a failure is
-    infinite.
+    A quality profile with 0, the error of the solution, as the value to be reached, and with runs of one seed starting
+    from the same parameters. Unlike in `error_profile` no method's curve depends on the others. The ratio of a problem
+    is the median over seeds; a failure is infinite. Raises ValueError if a run with a final error has none at the start.
     """
+    return dict(zip(methods_of(results), map(ecdf, _by_problem(results, _remaining)), strict=True))
+
+
+def _remaining(result: Result) -> float:
+    """Final error over starting error."""
+    if math.isinf(result.error):
+        return math.inf
+    if not result.start > 0:
+        raise ValueError(f"{result.label}: there is no error at the start to compare the final error with.")
+    return result.error / result.start
+
+
+def _by_problem(results: Sequence[Result], cost: Callable[[Result], float]) -> np.ndarray:
+    """(methods, problems) median over seeds of a cost of a run."""
     methods, pairs, found = cases(results)
     seeds = {p: [s for q, s in pairs if q == p] for p in problems_of(results)}
-    errors = [[float(worse_median([found[p, m, s].error for s in seeds[p]])) for p in seeds] for m in methods]
-    return dict(zip(methods, map(ecdf, ratios(np.array(errors))), strict=True))
+    return np.array([[worse_median([cost(found[p, m, s]) for s in seeds[p]]) for p in seeds] for m in methods])
 
 
 def profile_score(profile: Steps, limit: float = 4.0) -> float:

@@ -219,6 +219,7 @@ def _outcome(meta, rows: Sequence[Mapping[str, Any]], run: Curve, targets: Seque
     return {
         "metric": metric,
         "error": run.final,
+        "start": run.start,
         "floor": floor,
         "stopped": stopped,
         "reference_error": meta.get("reference_error"),
@@ -282,6 +283,7 @@ def result_of(record: Mapping[str, Any]) -> Result:
         total=_number(record["total_seconds"]),
         work=_number(record["work"]),
         steps=_number(record["steps"]),
+        start=_number(record["start"]),
         floor=_number(record["floor"]),
         stopped=bool(record["stopped"]),
         clock=str(record["machine"]),

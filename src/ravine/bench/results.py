@@ -16,7 +16,7 @@ class Result:
 
     problem   with its options and model: only runs of equal `problem` are compared
     method    with its options
-    final     error of the returned parameters
+    final     error of the returned parameters;  start: error of the initial ones, NaN if unknown
     times     {axis: {target: reading at which it was reached}}, infinite for a miss
     floor     errors at or below it count as equal: the target at which the run would have stopped, or the error of
               the reference
@@ -39,6 +39,7 @@ class Result:
     total: float = math.nan
     work: float = math.nan
     steps: float = math.nan
+    start: float = math.nan
     floor: float = 0.0
     stopped: bool = False
     clock: str = ""

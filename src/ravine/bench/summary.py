@@ -18,9 +18,9 @@ from ..records import dumps
 from .claims import Finding
 from .curves import TARGETS, worse_median
 from .profiles import (
+    error_profile,
     performance_profile,
     profile_score,
-    quality_profile,
     runtime_ecdf,
     shifted_geometric_mean,
     success,
@@ -129,21 +129,21 @@ def _summary(results: Sequence[Result], targets: Sequence[float], axis: str) -> 
     readings = [getattr(r, axis) for r in results] + [r.time(t, axis) for r in results for t in targets]
     longest = max((x for x in readings if math.isfinite(x)), default=0.0)
     shift, miss = SHIFT[axis], MISS * longest
-    profiles, quality = performance_profile(results, targets, axis), quality_profile(results)
+    profiles, errors = performance_profile(results, targets, axis), error_profile(results)
     share = runtime_ecdf(results, targets, axis)
     rows = []
     for m in methods_of(results):
         times = [r.time(t, axis) for r in results if r.method == m for t in targets]
         mean = shifted_geometric_mean(times, shift, miss) if longest else math.inf
-        heights = profile_score(profiles[m]), float(profiles[m](1.0)), float(quality[m](2.0))
+        heights = profile_score(profiles[m]), float(profiles[m](1.0)), float(errors[m](2.0))
         rows.append((m, float(share[m](math.inf)), mean, *heights))
     note = (
         f"reached: share of (problem, seed, target). mean: shifted geometric mean of the times in {UNIT[axis]}, shift "
         f"{shift:g}, a miss counted as {miss:.3g}, {MISS:g} times the longest run. score: mean height of the "
         "performance profile up to 4 times the best; best: share of (problem, target) where it is the fastest. "
-        "quality: share of problems with a final error within twice the least."
+        "close: share of problems with a final error within twice the least."
     )
-    return Sheet("Summary", note, ("method", "reached", "mean", "score", "best", "quality"), rows)
+    return Sheet("Summary", note, ("method", "reached", "mean", "score", "best", "close"), rows)
 
 
 def text(results: Sequence[Result], findings: Sequence[Finding] = (), targets=TARGETS, axis: str = "seconds") -> str:
