@@ -98,7 +98,7 @@ def quality_profile(results: Sequence[Result]) -> dict[str, Steps]:
 
     A quality profile with 0, the error of the solution, as the value to be reached, and with runs of one seed starting
     from the same parameters. Unlike in `error_profile` no method's curve depends on the others. The ratio of a problem
-    is the median over seeds; a failure is infinite. Raises ValueError if a run with a final error has none at the start.
+    is the median over seeds; a failure is infinite. Raises ValueError if a run with a final error has no first one.
     """
     return dict(zip(methods_of(results), map(ecdf, _by_problem(results, _remaining)), strict=True))
 
