@@ -3,9 +3,9 @@
     python benchmarks/false_claims.py [--lists 1000]      # prints a Markdown table: results/false_claims.md
 
 Three methods on three problems of different scale, three targets and the final error. Errors and times are lognormal,
-with a luck that the methods share within a seed; a tenth of the runs fail; hard targets are often missed. In the last row
-the third method is better by three decades, and only claims about the other two are counted. "Without the correction"
-takes each p of the family by itself.
+with a luck that the methods share within a seed; a tenth of the runs fail; hard targets are often missed. In the last
+row the third method is better by three decades, and only claims about the other two are counted. "Without the
+correction" takes each p of the family by itself.
 """
 
 from __future__ import annotations
