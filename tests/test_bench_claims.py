@@ -144,7 +144,7 @@ def test_too_many_comparisons_for_eight_seeds():
     assert len(findings) == 9 and not any(f.claim for f in findings)
     assert findings[0].sentence == (
         "no claim: adam and lbfgs on poisson2d, final error: not enough runs for a claim: 8 seeds in which methods "
-        "differ give p = 0.0078 at best, too much for 9 comparisons at 0.05; 9 would do."
+        "differ give p = 0.0078 at best, too much for 9 comparisons at 0.05; 9 such seeds would do."
     )
     more = pair({"adam": 1e-1, "lbfgs": 1e-3, "lm": 1e-6}, 9, targets=(1e-2, 1e-4))
     assert any(f.claim for f in compare(more, targets=(1e-2, 1e-4)))

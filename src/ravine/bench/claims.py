@@ -257,6 +257,6 @@ def _untested(q: _Question, comparisons: int, level: float) -> Finding:
         why = (
             f"not enough runs for a claim: {q.can_differ} {q.unit} in which methods differ give p = "
             f"{least_p(q.can_differ):.2g} at best, too much for {comparisons} comparisons at {level:g}; "
-            f"{pairs_needed(comparisons, level)} would do"
+            f"{pairs_needed(comparisons, level)} such {q.unit} would do"
         )
     return _finding(q, False, f"no claim: {q.subject}: {why}.", None, None, math.nan, 0)
