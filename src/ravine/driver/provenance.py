@@ -6,12 +6,12 @@ import datetime
 import functools
 import os
 import platform
-import subprocess
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from .source import commit, version
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "equinox", "optax")
 
@@ -19,9 +19,9 @@ _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "equinox", "optax")
 def provenance(dtype: str, seed: int) -> dict[str, Any]:
     """Everything a reader needs to repeat the run, apart from its configuration."""
     device = jax.devices()[0]
-    found = {name: _version(name) for name in _PACKAGES}
+    found = {name: version(name) for name in _PACKAGES}
     return {
-        "ravine": _version("ravine"),
+        "ravine": version("ravine"),
         "python": platform.python_version(),
         **found,
         "platform": f"{platform.system()} {platform.machine()}",
@@ -33,16 +33,8 @@ def provenance(dtype: str, seed: int) -> dict[str, Any]:
         "dtype": dtype,
         "seed": seed,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
+        "commit": commit(),
     }
-
-
-@functools.cache
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 @functools.cache
@@ -53,19 +45,3 @@ def _cpu() -> str:
         return platform.processor()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
-
-
-@functools.cache
-def _commit() -> str | None:
-    """The commit of ravine's own source tree when it runs from a checkout; '+' marks local changes."""
-    root = Path(__file__).resolve().parents[3]
-    if not (root / ".git").exists():
-        return None
-    try:
-        head = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
-        commit = subprocess.run(head, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-        dirty = ["git", "-C", str(root), "--no-optional-locks", "status", "--porcelain", "--untracked-files=no"]
-        changed = subprocess.run(dirty, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return commit + ("+" if changed else "")

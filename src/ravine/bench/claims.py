@@ -1,0 +1,262 @@
+"""What may be said about two methods: comparisons paired by seed, corrected over everything that was compared.
+
+Two kinds of scope are tested: each problem alone, if it has at least 8 paired seeds; and all problems together, as
+blocks of one test, if there are at least 8 paired runs. In each scope every pair of methods is compared on the final
+error and on the reading at which each target was reached. All those comparisons are one family: Holm's correction, over
+the comparisons that Tarone's rule lets in. A sentence that says one method is better comes out of this module only with
+an adjusted p at or below the level.
+
+A claim over several problems says that the methods differ on these problems taken together; it does not say that the
+same one is better on each of them, nor on problems that were not run.
+
+A pair of runs enters if both are finished, a failed run being finished. For times in seconds both must also be of the
+same machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from .results import Result, index, methods_of, problems_of
+from .significance import Outcome, decidable, differences, holm, least_p, pairs_needed, sign_flip
+
+MIN_PAIRS = 8
+TARGETS = (1e-2, 1e-4, 1e-6)  # few: each one is a comparison more for every pair of methods
+_WORDS = {
+    "seconds": "reaches error {target:.0e} in fewer seconds than",
+    "total": "reaches error {target:.0e} in fewer seconds, compilation included, than",
+    "work": "reaches error {target:.0e} with less work than",
+}
+_QUANTITY = {"seconds": "seconds", "total": "seconds with compilation", "work": "work"}
+
+
+class Finding(NamedTuple):
+    """One comparison and what may be said about it.
+
+    claim      whether `better` has been shown to be better;  sentence: the claim, or "no claim: ..." and why
+    first_better, second_better   pairs in which methods[0], methods[1] did better; the rest are ties
+    ratio      median over pairs of the cost of methods[1] over that of methods[0]; of an even number of pairs the one
+               of the two in the middle that is nearer to 1
+    p, p_adjusted, family         NaN, NaN, 0 where the comparison did not enter the correction
+    """
+
+    claim: bool
+    sentence: str
+    methods: tuple[str, str]
+    better: str | None
+    problems: tuple[str, ...]
+    quantity: str
+    target: float | None
+    pairs: int
+    first_better: int
+    second_better: int
+    ratio: float
+    p: float
+    p_adjusted: float
+    family: int
+
+
+class _Question(NamedTuple):
+    """A comparison before the correction: blocks of (first, second) costs, one block a problem."""
+
+    methods: tuple[str, str]
+    problems: tuple[str, ...]
+    pooled: bool
+    target: float | None
+    axis: str
+    blocks: list[np.ndarray]  # each (n_b, 2)
+    can_differ: int  # pairs with the same number of methods in which not all methods are equal
+
+    @property
+    def costs(self) -> np.ndarray:
+        return np.concatenate(self.blocks) if self.blocks else np.empty((0, 2))
+
+    @property
+    def pairs(self) -> int:
+        return len(self.costs)
+
+    @property
+    def quantity(self) -> str:
+        return "final error" if self.target is None else f"{_QUANTITY[self.axis]} to error {self.target:.0e}"
+
+    @property
+    def where(self) -> str:
+        return f"over {len(self.problems)} problems" if self.pooled else f"on {self.problems[0]}"
+
+    @property
+    def subject(self) -> str:
+        return f"{self.methods[0]} and {self.methods[1]} {self.where}, {self.quantity}"
+
+    @property
+    def unit(self) -> str:
+        return "paired runs" if self.pooled else "seeds"
+
+
+def compare(
+    results: Sequence[Result],
+    *,
+    targets: Sequence[float] = TARGETS,
+    axis: str = "seconds",
+    level: float = 0.05,
+    against: str | None = None,
+) -> list[Finding]:
+    """All comparisons of the methods in `results`: claims first, then what may not be claimed and why.
+
+    targets  errors whose times are compared beside the final error; more of them weaken every single claim
+    axis     seconds, total or work
+    level    bound on the chance that the list holds any false claim, whichever methods differ
+    against  compare this method with each other one only, which makes fewer comparisons; every pair if None
+
+    The bound holds for the list of one call: asking again with other targets and keeping the best answer is what the
+    correction is there to prevent. Raises ValueError for a method, axis or target that the results lack, for duplicate
+    runs and for unequal budgets.
+    """
+    methods = methods_of(results)
+    if axis not in _WORDS:
+        raise ValueError(f"axis {axis!r}: must be one of {', '.join(_WORDS)}.")
+    if not 0 < level < 1:
+        raise ValueError(f"level={level!r}: must lie between 0 and 1.")
+    if against is not None and against not in methods:
+        raise ValueError(f"against={against!r}: there are runs of {', '.join(methods)}.")
+    pairs = [p for p in itertools.combinations(methods, 2) if against is None or against in p]
+    found, problems = index(results), problems_of(results)
+    quantities = [None, *targets]
+    scopes = [(tuple(problems), True)] if len(problems) > 1 else []
+    scopes += [((problem,), False) for problem in problems]
+    questions = [
+        _question(found, methods, pair, scope, pooled, target, axis)
+        for scope, pooled in scopes
+        for pair in pairs
+        for target in quantities
+    ]
+    return _answers(questions, level)
+
+
+def _question(found, methods, pair, problems, pooled, target, axis) -> _Question:
+    blocks, can_differ, compared = [], 0, []
+    for problem in problems:
+        costs = []
+        for seed in sorted({s for p, _, s in found if p == problem}):
+            runs = [found.get((problem, m, seed)) for m in pair]
+            if not all(run is not None and _usable(run, target) for run in runs):
+                continue
+            if target is not None and axis != "work" and not _same_clock(*runs):
+                continue
+            costs.append([_cost(run, target, axis) for run in runs])
+            # Unchanged when the members of a pair are swapped, so the choice of comparisons favours neither.
+            others = [r for m in methods if (r := found.get((problem, m, seed))) is not None and _usable(r, target)]
+            can_differ += len({_cost(r, target, axis) for r in others}) > 1
+        if costs:
+            blocks.append(np.array(costs))
+            compared.append(problem)
+    shown = tuple(compared) if pooled else problems
+    return _Question(pair, shown, pooled, target, axis, blocks, can_differ)
+
+
+def _usable(run: Result, target: float | None) -> bool:
+    return run.finished and not (target is None and run.stopped)
+
+
+def _same_clock(first: Result, second: Result) -> bool:
+    """Whether seconds of the two can be compared. A failure is infinitely long on any machine."""
+    return first.clock == second.clock or "failed" in (first.status, second.status)
+
+
+def _cost(run: Result, target: float | None, axis: str) -> float:
+    return run.error if target is None else run.time(target, axis)
+
+
+def _answers(questions: list[_Question], level: float) -> list[Finding]:
+    """Choose the family, test it, correct it; a finding for every question, claims first."""
+    enough = [q for q in questions if q.pairs >= MIN_PAIRS and q.can_differ and not (q.pooled and len(q.blocks) < 2)]
+    able = decidable([least_p(q.can_differ) for q in enough], level)
+    family = [q for q, enters in zip(enough, able, strict=True) if enters]
+    tests = [sign_flip([differences(b[:, 0], b[:, 1]) for b in q.blocks]) for q in family]
+    adjusted = holm([test.p for test in tests])
+    made = {
+        id(q): _tested(q, test, float(p), len(family), level)
+        for q, test, p in zip(family, tests, adjusted, strict=True)
+    }
+    findings = [made.get(id(q)) or _untested(q, len(enough), level) for q in questions]
+    return sorted(findings, key=lambda f: not f.claim)
+
+
+def _counts(q: _Question) -> tuple[int, int, float]:
+    first, second = q.costs[:, 0], q.costs[:, 1]
+    return int(np.sum(first < second)), int(np.sum(second < first)), _ratio(first, second)
+
+
+def _ratio(first: np.ndarray, second: np.ndarray) -> float:
+    """Median of second / first: of an even number the one nearer to 1 of the two in the middle."""
+    if not len(first):
+        return math.nan
+    logs = np.sort(differences(second, first))
+    low, high = logs[(len(logs) - 1) // 2], logs[len(logs) // 2]
+    return float(np.exp(low if abs(low) < abs(high) else high))
+
+
+def _finding(q: _Question, claim: bool, sentence: str, better: str | None, test: Outcome | None, p, family) -> Finding:
+    first, second, ratio = _counts(q)
+    raw = test.p if test else math.nan
+    return Finding(
+        claim,
+        sentence,
+        q.methods,
+        better,
+        q.problems,
+        q.quantity,
+        q.target,
+        q.pairs,
+        first,
+        second,
+        ratio,
+        raw,
+        p,
+        family,
+    )
+
+
+def _tested(q: _Question, test: Outcome, p: float, family: int, level: float) -> Finding:
+    first, second, ratio = _counts(q)
+    over = f"p = {p:.2g} after Holm over {family} comparison{'s' if family > 1 else ''}"
+    if p > level:
+        split = f"{q.methods[0]} did better in {first} and {q.methods[1]} in {second} of {q.pairs} {q.unit}"
+        return _finding(q, False, f"no claim: {q.subject}: {split}, {over}.", None, test, p, family)
+    a, b = q.methods if test.statistic < 0 else q.methods[::-1]
+    wins, factor = (first, ratio) if a == q.methods[0] else (second, 1 / ratio if ratio else math.inf)
+    says = "has a lower final error than" if q.target is None else _WORDS[q.axis].format(target=q.target)
+    never = "mostly fails" if q.target is None else "mostly misses it"
+    median = f"median ratio {factor:.2g}" if math.isfinite(factor) else f"{b} {never}"
+    on = f", {_problems_won(q, a)} of {len(q.blocks)} problems" if q.pooled else ""
+    sentence = f"{a} {says} {b} {q.where}: {median}, {wins} of {q.pairs} {q.unit}{on}, {over}."
+    return _finding(q, True, sentence, a, test, p, family)
+
+
+def _problems_won(q: _Question, method: str) -> int:
+    """On how many problems `method` did better in more pairs than the other."""
+    mine, other = (0, 1) if method == q.methods[0] else (1, 0)
+    return sum(int(np.sum(b[:, mine] < b[:, other]) > np.sum(b[:, other] < b[:, mine])) for b in q.blocks)
+
+
+def _untested(q: _Question, comparisons: int, level: float) -> Finding:
+    """The sentence for a comparison that the data cannot decide whatever its outcome."""
+    if q.pooled and len(q.blocks) < 2:
+        why = "runs of both methods on at least two problems are needed to pool them"
+    elif q.pairs < MIN_PAIRS:
+        alone = "" if q.pooled else " for a claim on one problem"
+        why = f"not enough runs for a claim: {q.pairs} {q.unit} of both methods, at least {MIN_PAIRS} are needed{alone}"
+    elif not q.can_differ:
+        nobody = "every run failed" if q.target is None else "no run reached it"
+        why = "all methods are equal in every pair" if np.isfinite(q.costs).any() else nobody
+    else:
+        why = (
+            f"not enough runs for a claim: {q.can_differ} {q.unit} in which methods differ give p = "
+            f"{least_p(q.can_differ):.2g} at best, too much for {comparisons} comparisons at {level:g}; "
+            f"{pairs_needed(comparisons, level)} such {q.unit} would do"
+        )
+    return _finding(q, False, f"no claim: {q.subject}: {why}.", None, None, math.nan, 0)
