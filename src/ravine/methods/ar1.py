@@ -11,8 +11,8 @@ The loop, cost, memory and the decrease near rounding are those of `gain_ratio_g
 settles between λ/(2(1 − η)) and 2λ.
 
 Deviation  σ is kept in [1e-15, 1e15].
-Reference  Cartis, Gould & Toint (2022), Evaluation Complexity of Algorithms for Nonconvex Optimization, SIAM,
-           section 2.4 (AR1); Birgin, Gardenghi, Martínez, Santos & Toint (2017), Math. Program. 163 (the family ARp).
+Reference  Cartis, Gould & Toint (2022), Evaluation Complexity of Algorithms for Nonconvex Optimization, SIAM
+           (AR1); Birgin, Gardenghi, Martínez, Santos & Toint (2017), Math. Program. 163 (the family ARp).
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ The loop, cost, memory and the decrease near rounding are those of `gain_ratio_g
 for a step to the boundary, so Δ must fall with |g| for the method to converge: that is what the second line is for.
 
 Deviation  Δ is kept in [1e-15, 1e15].
-Reference  Conn, Gould & Toint (2000), Trust-Region Methods, SIAM, section 6.1.
+Reference  Conn, Gould & Toint (2000), Trust-Region Methods, SIAM, chapter 6.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ trials failed (status REJECTED). Where the change of L is lost in rounding, the 
 ½α(g + g⁺)ᵀg, which is exact on a quadratic. A trial that is not finite is rejected.
 
 Needs      VALUE.
-Cost/step  one value and gradient per trial (about 1.2 trials).
+Cost/step  one value and gradient per trial (usually 1.0 to 1.5 trials).
 Memory     P.
 """
 

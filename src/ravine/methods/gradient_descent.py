@@ -12,7 +12,7 @@ On a quadratic with eigenvalues λᵢ a fixed α multiplies the component along 
 it converges iff α < 2/λmax, and at best, for α = 2/(λmax + λmin), by (κ − 1)/(κ + 1) per step.
 
 Needs      VALUE.
-Cost/step  one value and gradient per trial ("fixed" 1, "exact" about 1, "armijo" about 1.5); "exact" one
+Cost/step  one value and gradient per trial ("fixed" 1, "exact" about 1, "armijo" about 1.3); "exact" one
            Hessian-vector product more.
 Memory     P.
 Deviations (1) a fixed step to a point that is not finite is not taken (status REJECTED); (2) "exact" is safeguarded by
