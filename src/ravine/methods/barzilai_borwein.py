@@ -3,8 +3,7 @@
     θ⁺ = θ − αg,   s = θ⁺ − θ,   y = g⁺ − g,   next α₀ = sᵀs/sᵀy ("long") or sᵀy/yᵀy ("short")
 
 "alternate" takes the long and the short length in turn. The first trial α₀ is shortened by interpolation until
-L(θ⁺) ≤ max of the last `memory` values − c₁α|g|², so the loss may rise for some steps: that is what makes the method
-fast, and a monotone search would turn it into steepest descent.
+L(θ⁺) ≤ max of the last `memory` values − c₁α|g|², so that a secant length survives although the loss rises for a step.
 
 On a quadratic of P variables it converges R-linearly without any search, and in two variables superlinearly.
 

@@ -4,7 +4,7 @@
 
 L* = `lowest`, zero for a sum of squares that can vanish. γ = `relaxation` in (0, 2). The second bound lets α grow by a
 factor of at most τ = `growth` per step: where L* cannot be reached |g| gets small while L − L* does not, and the
-first bound alone leaps away. The loss may rise.
+first bound alone leaps away. Where L* is reached a large τ is faster. The loss may rise.
 
 For a convex L that reaches L* and γ = 1, |θ − θ*| never grows and Σ_k (L(θ_k) − L*)²/|g_k|² ≤ |θ₀ − θ*|²; with
 |g| ≤ G the best value of k steps is within G|θ₀ − θ*|/√k of L*. The bound on growth keeps the first of these.
