@@ -263,6 +263,16 @@ def test_polyak_on_a_kink():
     assert path.infos.value[-1] < 1e-6 * path.infos.value[0]
 
 
+def test_bounded_growth_tames_polyak_where_the_lowest_value_is_not_reached():
+    q = quadratic(np.logspace(-1, 2, 12), lowest=1.0)
+    peaks = {}
+    for growth in (2.0, 1e300):
+        gaps = follow(Polyak(growth=growth), q.objective, np.zeros(12), 3000).infos.value - 1.0
+        assert gaps.min() < 0.1 * gaps[0]
+        peaks[growth] = gaps.max() / gaps[0]
+    assert peaks[2.0] == 1.0 and peaks[1e300] > 100
+
+
 def test_polyak_below_the_lowest_value_says_so():
     q = quadratic(SPECTRUM)
     path = follow(Polyak(lowest=1e6), q.objective, np.zeros(15), 3)
