@@ -26,6 +26,8 @@ class Method(eqx.Module):
     guard_every: ClassVar[int] = 100
     # A curvature method works with differences below float32 resolution; the driver warns once.
     second_order: ClassVar[bool] = False
+    # Whether a step with the default options never raises the value by more than rounding.
+    monotone: ClassVar[bool] = True
 
     @abc.abstractmethod
     def init(self, objective, params: Params, *, key: PRNGKeyArray) -> State:

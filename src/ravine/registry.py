@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _PACKAGES = {"methods": "methods", "problems": "problems", "models": "models", "samplers": "sampling"}
-_SHORT = {"LevenbergMarquardt": "lm", "GaussNewton": "gn", "ResidualAdaptive": "rad", "PointGuard": "guard"}
+_SHORT = {
+    "GradientDescent": "gd",
+    "NonlinearCG": "cg",
+    "BarzilaiBorwein": "bb",
+    "FirstOrderTrustRegion": "fotr",
+    "OFFOAdaGrad": "offo",
+    "LevenbergMarquardt": "lm",
+    "GaussNewton": "gn",
+    "ResidualAdaptive": "rad",
+    "PointGuard": "guard",
+}
 
 KINDS = tuple(_PACKAGES)
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -58,6 +58,8 @@ def _decay(value: Any) -> tuple[Any, Callable[[float], bool], str]:
 
 class AbstractOptax(Method):
     """The adapter: a subclass says which transformation it is."""
+
+    monotone: ClassVar[bool] = False
 
     @abc.abstractmethod
     def build(self) -> optax.GradientTransformation:

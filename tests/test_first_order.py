@@ -1,0 +1,529 @@
+"""First-order methods: rates against theory on quadratics, recurrences against NumPy, safeguards on nasty functions."""
+
+import dataclasses
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from quadratics import KEY, ROSENBROCK, ROSENBROCK_START, follow, quadratic, rosenbrock
+from small import POINTS, network, start
+
+import ravine as rv
+from ravine.driver.precision import floats_to_arrays
+from ravine.methods import (
+    AR1,
+    BarzilaiBorwein,
+    FirstOrderTrustRegion,
+    GradientDescent,
+    HeavyBall,
+    Nesterov,
+    NonlinearCG,
+    OFFOAdaGrad,
+    Polyak,
+)
+from ravine.methods.barzilai_borwein import secant_length
+from ravine.objective import Scalar
+from ravine.types import Status
+
+FAMILY = [
+    GradientDescent(),
+    GradientDescent(rule="exact"),
+    NonlinearCG(),
+    BarzilaiBorwein(),
+    HeavyBall(),
+    Nesterov(),
+    Polyak(),
+    AR1(),
+    FirstOrderTrustRegion(),
+    OFFOAdaGrad(),
+]
+
+
+def label(method):
+    return f"{type(method).__name__}-{getattr(method, 'rule', '')}".strip("-")
+
+
+every = pytest.mark.parametrize("method", FAMILY, ids=label)
+SPECTRUM = np.logspace(0, 2, 15)  # κ = 100
+KAPPA = 100.0
+ROOT = np.sqrt(KAPPA)
+
+
+def rate(errors, a, b):
+    """Mean factor per step between two iterates."""
+    return (errors[b] / errors[a]) ** (1 / (b - a))
+
+
+# -- gradient descent ------------------------------------------------------------------------------------------
+
+
+def test_fixed_steps_shrink_every_mode_as_predicted():
+    q = quadratic(SPECTRUM)
+    path = follow(GradientDescent(rule="fixed", learning_rate=0.015), q.objective, np.zeros(15), 60)
+    modes = q.modes(path.params)
+    predicted = modes[0] * (1 - 0.015 * SPECTRUM) ** np.arange(61)[:, None]
+    np.testing.assert_allclose(modes, predicted, rtol=0, atol=1e-10)
+    assert np.all(path.infos.counts.vjp == 1) and np.all(path.infos.counts.hvp == 0)
+
+
+def test_the_best_fixed_step_has_the_best_rate():
+    q = quadratic(SPECTRUM)
+    method = GradientDescent(rule="fixed", learning_rate=2 / 101)
+    worst = q.solution + q.vectors @ np.eye(15)[[0, -1]].sum(0)  # only the two extreme modes
+    errors = np.linalg.norm(q.modes(follow(method, q.objective, worst, 100).params), axis=1)
+    np.testing.assert_allclose(errors[1:] / errors[:-1], 99 / 101, rtol=1e-10)
+    errors = np.linalg.norm(q.modes(follow(method, q.objective, np.zeros(15), 100).params), axis=1)
+    assert np.all(errors <= errors[0] * (99 / 101) ** np.arange(101) * (1 + 1e-12))
+
+
+def test_beyond_two_over_lambda_it_diverges():
+    q = quadratic(SPECTRUM)
+    for length, grows in ((0.0199, False), (0.0201, True)):
+        path = follow(GradientDescent(rule="fixed", learning_rate=length), q.objective, np.zeros(15), 200)
+        assert (abs(q.modes(path.params)[-1, -1]) > abs(q.modes(path.params)[0, -1])) == grows
+
+
+def test_exact_steps_on_kantorovichs_worst_case():
+    q = quadratic([1.0, KAPPA])
+    worst = q.solution + q.vectors @ [KAPPA, 1.0]
+    path = follow(GradientDescent(rule="exact"), q.objective, worst, 30)
+    values = q.value(path.params)
+    np.testing.assert_allclose(values[1:] / values[:-1], (99 / 101) ** 2, rtol=1e-7)
+    grads = (path.params - q.solution) @ q.matrix
+    steps = np.sum(grads**2, 1) / np.einsum("ki,ij,kj->k", grads, q.matrix, grads)
+    np.testing.assert_allclose(path.infos.scalars["step_size"], steps[:-1], rtol=1e-9)
+    assert np.all(path.infos.counts.hvp == 1) and np.all(path.infos.counts.residual == 1)
+
+
+def test_exact_steps_are_safe_where_the_curvature_is_negative():
+    saddle = Scalar(lambda x: jnp.cos(x[0]) + x[1] ** 2)
+    path = follow(GradientDescent(rule="exact"), saddle, [0.1, 1e-3], 60)
+    assert np.all(np.diff(path.infos.value) <= 0) and path.infos.value[0] > 0.99
+    np.testing.assert_allclose(path.params[-1], [np.pi, 0.0], atol=1e-6)
+
+
+def test_backtracked_steps_satisfy_armijo_and_do_not_stay_small():
+    path = follow(GradientDescent(learning_rate=1e-9, c1=0.3), ROSENBROCK, ROSENBROCK_START, 80)
+    values, t, norms = path.states.value, path.infos.scalars["step_size"], path.infos.grad_norm
+    assert np.all(values[1:] <= values[:-1] - 0.3 * t * norms**2)
+    assert t[0] == 1e-9 and t.max() > 1e-3
+    first = path.infos.scalars["trials"] == 1
+    np.testing.assert_allclose(path.states.first[1:], np.where(first, 2 * t, t), rtol=1e-12)
+    assert 0 < first.sum() < 80
+
+
+# -- momentum --------------------------------------------------------------------------------------------------
+
+
+def test_heavy_ball_at_its_best_has_the_predicted_rate():
+    q = quadratic(SPECTRUM)
+    alpha, beta = 4 / (ROOT + 1) ** 2, ((ROOT - 1) / (ROOT + 1)) ** 2
+    method = HeavyBall(rule="fixed", restart="none", learning_rate=alpha, momentum=beta)
+    path = follow(method, q.objective, np.zeros(15), 120)
+    theta, before, oracle = np.zeros(15), np.zeros(15), [np.zeros(15)]
+    for _ in range(120):
+        ahead = theta - alpha * q.matrix @ (theta - q.solution) + beta * (theta - before)
+        theta, before = ahead, theta
+        oracle.append(theta)
+    np.testing.assert_allclose(path.params, oracle, rtol=0, atol=1e-10)
+    errors = np.linalg.norm(q.modes(path.params), axis=1)
+    np.testing.assert_allclose(1 - rate(errors, 60, 120), 1 - np.sqrt(beta), rtol=0.1)
+    assert np.all(path.infos.counts.vjp == 1) and np.all(path.infos.counts.residual == 1)
+
+
+def test_nesterov_with_constant_momentum_has_the_predicted_rate():
+    q = quadratic(SPECTRUM)
+    beta = (ROOT - 1) / (ROOT + 1)
+    method = Nesterov(rule="fixed", restart="none", learning_rate=1 / KAPPA, momentum=beta)
+    errors = np.linalg.norm(q.modes(follow(method, q.objective, np.zeros(15), 240).params), axis=1)
+    np.testing.assert_allclose(1 - rate(errors, 120, 240), 1 / ROOT, rtol=0.1)
+
+
+def nesterov_in_numpy(q, alpha, restart, steps):
+    value, grad = q.value, lambda x: q.matrix @ (x - q.solution)
+    theta, last, t, path, restarts = np.zeros(q.solution.size), np.zeros(q.solution.size), 1.0, [], 0
+    for _ in range(steps):
+        path.append(theta)
+        g = grad(theta)
+        plain = theta - alpha * g
+        after = (1 + np.sqrt(1 + 4 * t * t)) / 2
+        ahead = plain + (t - 1) / after * (plain - last)
+        bad = {"none": False, "function": value(ahead) > value(theta), "gradient": g @ (plain - last) > 0}[restart]
+        theta, last, t = (plain, plain, 1.0) if bad else (ahead, plain, after)
+        restarts += bad
+    return np.array(path), restarts
+
+
+@pytest.mark.parametrize("restart", ["none", "function", "gradient"])
+def test_the_sequence_t_and_its_restarts(restart):
+    q = quadratic(np.logspace(0, 3, 12))
+    method = Nesterov(rule="fixed", restart=restart, learning_rate=1e-3)
+    path = follow(method, q.objective, np.zeros(12), 500)
+    oracle, restarts = nesterov_in_numpy(q, 1e-3, restart, 300)
+    np.testing.assert_allclose(path.params[:300], oracle, rtol=0, atol=1e-10)
+    assert path.infos.scalars["restarted"][:300].sum() == restarts
+    assert (restarts == 0) == (restart == "none")
+    # p_k stands in the state; the bound of Beck & Teboulle (2009), theorem 4.4
+    k = np.arange(1, 501)
+    bound = 2 * 1e3 * np.sum(q.solution**2) / (k + 1) ** 2
+    if restart == "none":
+        assert np.all(q.value(path.states.anchor[1:]) <= bound)
+    else:
+        assert q.value(path.params[-1]) < 1e-4 * q.value(nesterov_in_numpy(q, 1e-3, "none", 500)[0][-1])
+    if restart == "function":
+        assert np.all(np.diff(path.infos.value) <= 0)
+        thrown = path.infos.scalars["restarted"].astype(int)
+        np.testing.assert_array_equal(path.infos.counts.vjp, 1 + thrown)
+
+
+@pytest.mark.parametrize("cls", [HeavyBall, Nesterov])
+def test_backtracked_momentum_is_monotone_and_its_gradient_steps_satisfy_armijo(cls):
+    path = follow(cls(learning_rate=1e-6), ROSENBROCK, ROSENBROCK_START, 300)
+    values, t, norms = path.infos.value, path.infos.scalars["step_size"], path.infos.grad_norm
+    assert np.all(np.diff(values) <= 0)
+    assert rosenbrock(path.params[-1]) < 1e-4 * values[0]
+    plain = path.params[:-1] - t[:, None] * path.states.grad[:-1]
+    reached = jax.vmap(rosenbrock)(jnp.asarray(plain))
+    assert np.all(reached <= values - 0.5 * t * norms**2 + 1e-9 * values)
+    assert 0 < path.infos.scalars["restarted"].sum() < 150
+
+
+# -- step lengths from secants and values ----------------------------------------------------------------------
+
+
+def barzilai_borwein_in_numpy(q, rule, first, steps):
+    grad = lambda x: q.matrix @ (x - q.solution)  # noqa: E731
+    theta, alpha, long, path = np.zeros(q.solution.size), first, rule != "short", []
+    for _ in range(steps):
+        path.append(theta)
+        new = theta - alpha * grad(theta)
+        s, y = new - theta, grad(new) - grad(theta)
+        alpha = (s @ s) / (s @ y) if long else (s @ y) / (y @ y)
+        long = (not long) if rule == "alternate" else long
+        theta = new
+    return np.array(path)
+
+
+@pytest.mark.parametrize("rule", ["long", "short", "alternate"])
+def test_barzilai_borwein_is_its_recurrence(rule):
+    q = quadratic(np.linspace(1.0, 3.0, 8))
+    first = 0.3 / np.linalg.norm(q.matrix @ q.solution)
+    path = follow(BarzilaiBorwein(rule=rule, first_step=0.3), q.objective, np.zeros(8), 25)
+    oracle = barzilai_borwein_in_numpy(q, rule, first, 20)
+    np.testing.assert_allclose(path.params[:20], oracle, rtol=0, atol=1e-10)
+    assert np.all(path.infos.counts.residual[:20] == 1)
+    assert np.linalg.norm(path.params[-1] - q.solution) < 1e-8
+
+
+def test_the_search_compares_with_the_last_values_and_lets_the_loss_rise():
+    path = follow(BarzilaiBorwein(memory=4), ROSENBROCK, ROSENBROCK_START, 200)
+    values, t, norms = path.states.value, path.infos.scalars["step_size"], path.infos.grad_norm
+    for k in range(120):
+        ceiling = values[max(0, k - 3) : k + 1].max()
+        np.testing.assert_array_equal(path.states.recent[k].max(), ceiling)
+        assert values[k + 1] <= ceiling - 1e-4 * t[k] * norms[k] ** 2
+    assert np.any(np.diff(values[:120]) > 0)
+    monotone = follow(BarzilaiBorwein(memory=1), ROSENBROCK, ROSENBROCK_START, 100)
+    assert np.all(np.diff(monotone.states.value) <= 0)
+
+
+def test_secant_lengths_without_positive_curvature():
+    s, yes, no = jnp.array([3.0, 0.0]), jnp.asarray(True), jnp.asarray(False)
+    assert secant_length(s, jnp.array([6.0, 8.0]), yes, 7.0) == 0.5
+    np.testing.assert_allclose(secant_length(s, jnp.array([6.0, 8.0]), no, 7.0), 0.18)
+    np.testing.assert_allclose(secant_length(s, jnp.array([-6.0, 8.0]), yes, 7.0), 0.3)
+    assert secant_length(s, 0 * s, yes, 7.0) == 7.0
+    assert secant_length(s, 1e-20 * s, yes, 7.0) == 1e10
+
+
+def test_polyak_steps_never_move_away_from_the_solution():
+    q = quadratic(SPECTRUM, lowest=2.5)
+    for growth in (1e300, 1.2):
+        path = follow(Polyak(lowest=2.5, growth=growth), q.objective, np.zeros(15), 200)
+        gap, norms, t = path.infos.value - 2.5, path.infos.grad_norm, path.infos.scalars["step_size"]
+        errors = np.linalg.norm(path.params - q.solution, axis=1)
+        assert np.all(np.diff(errors) <= 1e-14)
+        assert np.all(t <= gap / norms**2 * (1 + 1e-12))
+        assert np.all(t[1:] <= growth * t[:-1] * (1 + 1e-12))
+        if growth > 2:
+            np.testing.assert_allclose(t, gap / norms**2, rtol=1e-12)
+            # |e⁺|² = |e|² − 2α gᵀe + α²|g|² ≤ |e|² − gap²/|g|²  by convexity
+            assert np.sum((gap / norms) ** 2) <= errors[0] ** 2
+            assert gap.min() <= norms.max() * errors[0] / np.sqrt(200)
+        else:
+            assert np.any(t < 0.99 * gap / norms**2)
+
+
+def test_polyak_on_a_kink():
+    """Subgradients: the step of a smooth method would not converge, this one does linearly (sharp minimum)."""
+    sharp = Scalar(lambda x: jnp.sum(jnp.abs(x)))
+    path = follow(Polyak(growth=1e300), sharp, [3.0, -1.7, 0.4], 60)
+    assert path.infos.value[-1] < 1e-6 * path.infos.value[0]
+
+
+def test_bounded_growth_tames_polyak_where_the_lowest_value_is_not_reached():
+    q = quadratic(np.logspace(-1, 2, 12), lowest=1.0)
+    peaks = {}
+    for growth in (2.0, 1e300):
+        gaps = follow(Polyak(growth=growth), q.objective, np.zeros(12), 3000).infos.value - 1.0
+        assert gaps.min() < 0.1 * gaps[0]
+        peaks[growth] = gaps.max() / gaps[0]
+    assert peaks[2.0] == 1.0 and peaks[1e300] > 100
+
+
+def test_polyak_below_the_lowest_value_says_so():
+    q = quadratic(SPECTRUM)
+    path = follow(Polyak(lowest=1e6), q.objective, np.zeros(15), 3)
+    assert np.all(path.infos.status == Status.NO_DESCENT) and np.all(path.params == 0)
+
+
+# -- gain ratios -----------------------------------------------------------------------------------------------
+
+
+def gain_ratio_in_numpy(method, theta, steps):
+    """The loop of the paper: one row per accepted step, (control on entry, trials, ρ, new point)."""
+    grad, regularised = jax.grad(rosenbrock), isinstance(method, AR1)
+    control = method.sigma if regularised else method.radius
+    rows = []
+    for _ in range(steps):
+        g, entry = np.asarray(grad(theta)), control
+        trial = 0
+        while True:
+            trial += 1
+            s = -g / control if regularised else -control * g / np.linalg.norm(g)
+            rho = (rosenbrock(theta) - rosenbrock(theta + s)) / -(g @ s)
+            if regularised:
+                control *= method.increase if not rho >= 0.1 else method.decrease if rho >= 0.75 else 1.0
+            else:
+                control *= method.shrink if not rho >= 0.25 else method.grow if rho >= 0.75 else 1.0
+            if rho >= 0.1:
+                break
+        theta = theta + s
+        rows.append((entry, trial, rho, theta))
+    return rows
+
+
+RATIOS = pytest.mark.parametrize("method", [AR1(), FirstOrderTrustRegion()], ids=label)
+
+
+@RATIOS
+def test_the_gain_ratio_keeps_its_books(method):
+    path = follow(method, ROSENBROCK, ROSENBROCK_START, 40)
+    rows = gain_ratio_in_numpy(method, ROSENBROCK_START, 40)
+    controls, trials, rhos, points = (np.array(column) for column in zip(*rows, strict=True))
+    np.testing.assert_allclose(path.infos.scalars[type(method).control_name], controls, rtol=1e-12)
+    np.testing.assert_array_equal(path.infos.counts.residual, trials)
+    np.testing.assert_allclose(path.infos.scalars["rho"], rhos, rtol=1e-6)
+    np.testing.assert_allclose(path.params[1:], points, rtol=0, atol=1e-9)
+    assert np.all(np.diff(path.infos.value) < 0) and trials.max() > 1
+    if isinstance(method, FirstOrderTrustRegion):
+        factors = np.log2(path.infos.step_norm)
+        np.testing.assert_allclose(factors, np.round(factors), atol=1e-9)  # every radius is a power of two here
+
+
+def test_sigma_settles_near_the_curvature():
+    q = quadratic(np.full(4, 7.0))
+    for first in (1e-6, 1e6):
+        path = follow(AR1(sigma=first, max_trials=60), q.objective, np.zeros(4), 60)
+        sigma = path.states.control[path.infos.grad_norm.argmin()]
+        assert 7 / (2 * 0.9) <= sigma <= 14.0
+
+
+@RATIOS
+def test_where_all_trials_fail_the_control_survives(method):
+    path = follow(method, LYING, FLAT, 2)
+    assert np.all(path.infos.status == Status.REJECTED) and np.all(path.params == path.params[0])
+    assert np.all(path.infos.counts.residual == method.max_trials)
+    factor = 2.0**30 if isinstance(method, AR1) else 0.5**30
+    np.testing.assert_allclose(path.states.control[1], factor)
+
+
+# -- free of the objective -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exponent", [0.5, 0.3])
+def test_offo_is_its_recurrence(exponent):
+    q = quadratic(SPECTRUM)
+    method = OFFOAdaGrad(learning_rate=0.3, initial=0.05, exponent=exponent)
+    path = follow(method, q.objective, np.zeros(15), 100)
+    theta, v = np.zeros(15), np.full(15, 0.05)
+    for k in range(100):
+        g = q.matrix @ (theta - q.solution)
+        v = v + g * g
+        theta = theta - 0.3 * g / v**exponent
+        np.testing.assert_allclose(path.params[k + 1], theta, rtol=0, atol=1e-11)
+    assert np.linalg.norm(theta - q.solution) < 0.5 * np.linalg.norm(q.solution)
+
+
+@jax.custom_jvp
+def _noisy(theta, matrix, solution):
+    """The quadratic's gradient with a value that has nothing to do with it."""
+    return 1e6 * jnp.sin(1e9 * jnp.sum(theta))
+
+
+@_noisy.defjvp
+def _(primals, tangents):
+    theta, matrix, solution = primals
+    return _noisy(*primals), (theta - solution) @ matrix @ tangents[0]
+
+
+def test_offo_never_compares_a_value():
+    at = {}
+    for lowest in (0.0, 1e3):
+        q = quadratic(SPECTRUM, lowest=lowest)
+        at[lowest] = follow(OFFOAdaGrad(), q.objective, np.zeros(15), 50)
+    reference, shifted = at.values()
+    np.testing.assert_array_equal(shifted.params, reference.params)
+    np.testing.assert_allclose(shifted.infos.value - 1e3, reference.infos.value, rtol=1e-9, atol=1e-9)
+    noisy = Scalar(lambda theta, batch: _noisy(theta, *batch), (q.matrix, q.solution))
+    path = follow(OFFOAdaGrad(), noisy, np.zeros(15), 50)
+    np.testing.assert_allclose(path.params, reference.params, rtol=0, atol=1e-12)
+    assert np.abs(path.infos.value).max() > 1e5 and np.all(path.infos.status == Status.OK)
+
+
+def test_offo_rejects_a_point_outside_the_domain_and_halves_the_next_step():
+    wall = Scalar(lambda x: jnp.sum(-jnp.sqrt(x) + x))
+    path = follow(OFFOAdaGrad(learning_rate=8.0), wall, [4.0], 12)
+    rejected = path.infos.status == Status.REJECTED
+    assert rejected[0] and not rejected.all() and path.infos.step_norm[0] == 0
+    np.testing.assert_allclose(path.states.weights[1], 4 * path.states.weights[0])
+    assert np.all(path.params > 0)
+
+
+# -- the family ------------------------------------------------------------------------------------------------
+
+
+class _Lying(eqx.Module):
+    """A value whose gradient points the wrong way: no step along −g can decrease it."""
+
+    @staticmethod
+    @jax.custom_jvp
+    def value(x):
+        return jnp.sum(x)
+
+
+_Lying.value.defjvp(lambda primal, tangent: (_Lying.value(*primal), -jnp.sum(tangent[0])))
+LYING = Scalar(lambda x: _Lying.value(x))
+FLAT = np.array([1.0, -1.0])  # where it vanishes: relative to zero no change is rounding
+WALL = Scalar(lambda x: -jnp.sum(jnp.log(x)) + 1e3 * jnp.sum(x) - 3 * (1 + jnp.log(1e3)))
+SEARCHES = (GradientDescent, NonlinearCG, BarzilaiBorwein, HeavyBall, Nesterov)
+
+
+@pytest.mark.parametrize("method", [m for m in FAMILY if isinstance(m, SEARCHES)], ids=label)
+def test_a_search_that_fails_along_the_gradient_is_no_descent(method):
+    path = follow(dataclasses.replace(method, max_trials=8), LYING, FLAT, 2)
+    assert np.all(path.params == path.params[0]) and np.all(path.infos.step_norm == 0)
+    assert np.all(path.infos.status == Status.NO_DESCENT)
+
+
+@every
+def test_a_wall_of_nan_is_not_crossed(method):
+    """The minimum lies 1e-3 from where the logarithm ends; the first trials of most methods fall beyond."""
+    path = follow(method, WALL, [3.0, 2.0, 1.0], 250)
+    assert np.all(np.isfinite(path.params)) and np.all(path.params > 0)
+    assert np.all(np.isfinite(path.infos.value)) and not np.any(path.infos.status == Status.NONFINITE)
+    fast = isinstance(method, (NonlinearCG, BarzilaiBorwein, HeavyBall, Nesterov))
+    assert path.infos.value[-1] < (1e-6 if fast else 0.5) * path.infos.value[0]
+
+
+def test_fixed_steps_to_nan_are_rejected():
+    for method in (GradientDescent(rule="fixed", learning_rate=1.0), Nesterov(rule="fixed", learning_rate=1.0)):
+        path = follow(method, WALL, [3.0, 2.0, 1.0], 3)
+        assert np.all(path.infos.status == Status.REJECTED) and np.all(path.params == path.params[0])
+
+
+@every
+def test_refresh_takes_the_new_objective(method):
+    q = quadratic(SPECTRUM)
+    path = follow(method, q.objective, np.zeros(15), 5)
+    params, state = path.params[-1], jax.tree.map(lambda leaf: jnp.asarray(leaf[-1]), path.states)
+    other = quadratic(SPECTRUM, seed=1)
+    state = method.refresh(other.objective, jnp.asarray(params), state)
+    np.testing.assert_allclose(state.value, other.value(params), rtol=1e-12)
+    np.testing.assert_allclose(state.grad, other.matrix @ (params - other.solution), rtol=1e-9, atol=1e-9)
+    again = follow(method, other.objective, params, 200, state)
+    assert other.value(again.params[-1]) < 0.5 * other.value(params)
+    np.testing.assert_allclose(again.infos.value, other.value(again.params[:-1]), rtol=1e-6, atol=1e-12)
+
+
+THOUSAND = quadratic(np.logspace(-1, 2, 12), seed=2)
+FEW = {NonlinearCG: 200, BarzilaiBorwein: 400, HeavyBall: 800, Nesterov: 800}
+
+
+@every
+def test_a_quadratic_of_condition_a_thousand_to_tolerance(method):
+    """OFFO with the step length of its paper's analysis scaled to the problem; the others as they are."""
+    method = OFFOAdaGrad(learning_rate=1.0) if isinstance(method, OFFOAdaGrad) else method
+    first = float(THOUSAND.value(np.zeros(12)))
+    steps = FEW.get(type(method), 20000)
+    run = rv.minimize(THOUSAND.objective, np.zeros(12), method, target=1e-10 * first, budget=rv.Budget(steps=steps))
+    assert run.status == "reached_target", run.reason
+    np.testing.assert_allclose(run.params, THOUSAND.solution, atol=1e-3)
+
+
+def poisson(params, x):
+    """-u'' = π² sin πx with u = (1 − x²)N(x): zero at both ends."""
+    u = lambda s: network(params, s[None]) * (1 - s**2)  # noqa: E731
+    return jax.grad(jax.grad(u))(x[0]) + jnp.pi**2 * jnp.sin(jnp.pi * x[0])
+
+
+PINN = rv.LeastSquares({"pde": rv.Term(poisson, POINTS)})
+
+
+@every
+def test_a_small_pinn_learns(method):
+    run = rv.minimize(PINN, start(), method, budget=rv.Budget(steps=300))
+    assert run.status == "budget", run.reason
+    assert run.final["loss"] < 0.05 * run.rows[0]["loss"], run.reason
+
+
+@pytest.mark.parametrize(
+    "make, word",
+    [
+        (lambda: GradientDescent(rule="exakt"), "did you mean 'exact'"),
+        (lambda: GradientDescent(learning_rate=0.0), "learning_rate"),
+        (lambda: GradientDescent(c1=1.0), "c1"),
+        (lambda: GradientDescent(max_trials=0), "max_trials"),
+        (lambda: BarzilaiBorwein(rule="Long"), "did you mean 'long'"),
+        (lambda: BarzilaiBorwein(memory=0), "memory"),
+        (lambda: BarzilaiBorwein(first_step=-1.0), "first_step"),
+        (lambda: HeavyBall(momentum=1.0), "momentum"),
+        (lambda: HeavyBall(restart="functions"), "did you mean 'function'"),
+        (lambda: Nesterov(momentum=-0.1), "momentum"),
+        (lambda: Nesterov(rule="exact"), "rule"),
+        (lambda: Polyak(relaxation=2.0), "relaxation"),
+        (lambda: Polyak(growth=1.0), "growth"),
+        (lambda: AR1(sigma=0.0), "sigma"),
+        (lambda: AR1(threshold=0.0), "threshold"),
+        (lambda: AR1(decrease=1.5), "decrease"),
+        (lambda: AR1(increase=0.5), "increase"),
+        (lambda: FirstOrderTrustRegion(radius=-1.0), "radius"),
+        (lambda: FirstOrderTrustRegion(shrink=2.0), "shrink"),
+        (lambda: FirstOrderTrustRegion(max_trials=1.5), "max_trials"),
+        (lambda: OFFOAdaGrad(exponent=1.0), "exponent"),
+        (lambda: OFFOAdaGrad(initial=0.0), "initial"),
+    ],
+)
+def test_bad_options_are_named(make, word):
+    with pytest.raises(ValueError, match=word):
+        make()
+
+
+def test_one_trace_serves_all_real_options():
+    traces = []
+    q = quadratic([1.0, 2.0])
+
+    @eqx.filter_jit
+    def step(method, params, state):
+        traces.append(1)
+        return method.step(q.objective, params, state, key=KEY)
+
+    for method, option in ((GradientDescent(), "learning_rate"), (HeavyBall(), "momentum"), (AR1(), "sigma")):
+        traces.clear()
+        params = jnp.zeros(2)
+        for number in (0.5, 0.7):
+            tuned = floats_to_arrays(dataclasses.replace(method, **{option: number}), "float64")
+            step(tuned, params, tuned.init(q.objective, params, key=KEY))
+        assert len(traces) == 1
