@@ -1,0 +1,74 @@
+"""JAXopt (unmaintained since 2024, version 0.8.5), stepped by `init_state` and `update`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+from ..types import Structure, counts
+from .stepping import Solver, Stepped
+from .view import View
+
+_DOCS = "https://jaxopt.github.io/stable/"
+
+
+@dataclasses.dataclass(frozen=True)
+class JaxoptLM(Stepped):
+    """Levenberg-Marquardt by QR, with the Jacobian formed row by row (jaxopt.LevenbergMarquardt)."""
+
+    name: ClassVar[str] = "jaxopt/lm"
+    call: ClassVar[str] = "jaxopt.LevenbergMarquardt(residual, jac_fun=..., materialize_jac=True), init_state and update"
+    source: ClassVar[str] = _DOCS + "nonlinear_least_squares.html"
+    needs: ClassVar[Structure] = Structure.RESIDUAL
+    linear_solver: str = "qr"
+    geodesic: bool = False
+
+    def __post_init__(self):
+        if self.linear_solver not in ("qr", "cholesky", "lu"):
+            raise ValueError(f"{self.name}: linear_solver={self.linear_solver!r} must be 'qr', 'cholesky' or 'lu'.")
+
+    def solver(self, view: View) -> Solver:
+        import jaxopt
+
+        solver = jaxopt.LevenbergMarquardt(
+            view.residual,
+            jac_fun=view.jacobian,
+            materialize_jac=True,
+            solver=self.linear_solver,
+            geodesic=self.geodesic,
+            tol=0.0,
+            xtol=0.0,
+            gtol=0.0,
+        )
+        return stepped(solver)
+
+
+@dataclasses.dataclass(frozen=True)
+class JaxoptLBFGS(Stepped):
+    """L-BFGS with 50 pairs and a zoom line search (jaxopt.LBFGS)."""
+
+    name: ClassVar[str] = "jaxopt/lbfgs"
+    call: ClassVar[str] = "jaxopt.LBFGS(value_and_grad, value_and_grad=True), init_state and update"
+    source: ClassVar[str] = _DOCS + "_autosummary/jaxopt.LBFGS.html"
+    counted: ClassVar[bool] = True
+    memory: int = 50
+
+    def solver(self, view: View) -> Solver:
+        import jaxopt
+
+        solver = jaxopt.LBFGS(view.value_and_grad, value_and_grad=True, history_size=self.memory, tol=0.0)
+
+        def work(old, new):
+            trials = new.num_fun_eval - old.num_fun_eval
+            return counts(residual=trials, vjp=new.num_grad_eval - old.num_grad_eval)
+
+        return stepped(solver)._replace(work=work)
+
+
+def stepped(solver: Any) -> Solver:
+    """A JAXopt solver as a `Solver`; `data` is the argument after the parameters."""
+
+    def step(theta, state, data):
+        return tuple(solver.update(theta, state, data))
+
+    return Solver(lambda theta, data: solver.init_state(theta, data), step)
