@@ -148,7 +148,10 @@ class RunRecord:
         return float(self.work[-1]) if len(self.rows) and np.isfinite(self.work[-1]) else None
 
     def _count(self, name: str) -> np.ndarray:
-        return np.nan_to_num(self.column(f"counts.{name}"), nan=0.0)
+        """Cumulative count; 0 where a row has no such column, a gap where it says that nobody counted (null)."""
+        key = f"counts.{name}"
+        absent = [key not in row for row in self.rows]
+        return np.where(absent, 0.0, self.column(key))
 
 
 def _number(value: Any) -> float | None:

@@ -17,11 +17,11 @@ class JaxoptLM(Stepped):
     """Levenberg-Marquardt by QR, with the Jacobian formed row by row (jaxopt.LevenbergMarquardt)."""
 
     name: ClassVar[str] = "jaxopt/lm"
-    call: ClassVar[str] = "jaxopt.LevenbergMarquardt(residual, jac_fun=..., materialize_jac=True), init_state and update"
+    call: ClassVar[str] = "jaxopt.LevenbergMarquardt(residual, materialize_jac=True), init_state and update"
     source: ClassVar[str] = _DOCS + "nonlinear_least_squares.html"
     needs: ClassVar[Structure] = Structure.RESIDUAL
+    counted: ClassVar[bool] = True
     linear_solver: str = "qr"
-    geodesic: bool = False
 
     def __post_init__(self):
         if self.linear_solver not in ("qr", "cholesky", "lu"):
@@ -30,17 +30,21 @@ class JaxoptLM(Stepped):
     def solver(self, view: View) -> Solver:
         import jaxopt
 
+        # Its argument jac_fun fails in 0.8.5 (it is stored under a name that is never read).
         solver = jaxopt.LevenbergMarquardt(
-            view.residual,
-            jac_fun=view.jacobian,
+            view.residual_with_jacobian,
             materialize_jac=True,
             solver=self.linear_solver,
-            geodesic=self.geodesic,
             tol=0.0,
             xtol=0.0,
             gtol=0.0,
         )
-        return stepped(solver)
+
+        def work(old, new):
+            # Taken or not, a step evaluates its trial twice and forms the Jacobian there.
+            return counts(residual=2, rows=view.rows or 0, solves=1)
+
+        return stepped(solver)._replace(work=work)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
-from ..types import Structure, counts
+from ..types import Structure
 from .optax_solvers import positive
 from .stepping import Solver, Stepped
 from .view import View
@@ -91,7 +91,4 @@ class JinnsNGD(Stepped):
             update, state = transformation.update(given, state, wrap(theta), loss=loss, batch=None, loss_value=value)
             return theta + update.nn_params, state
 
-        def work(old, new):
-            return counts(residual=1, rows=view.rows or 0, solves=1)
-
-        return Solver(lambda theta, data: transformation.init(wrap(theta)), step, work)
+        return Solver(lambda theta, data: transformation.init(wrap(theta)), step)

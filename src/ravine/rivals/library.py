@@ -36,11 +36,12 @@ LIBRARIES = {
 
 
 class NotInstalled(LookupError):
-    """A rival whose library is not here, as a sentence; `suggestion` is the command that installs it."""
+    """A rival whose library is not here: `reason`, a sentence, and `suggestion`, the command that installs it."""
 
     def __init__(self, name: str, library: Library):
-        super().__init__(f"{name} needs {library.distribution}, which is not installed here.")
-        self.suggestion = f"pip install {library.install}"
+        self.reason = f"{name} needs {library.distribution}, which is not installed here."
+        self.suggestion = f"Install it: pip install {library.install}"
+        super().__init__(f"{self.reason} {self.suggestion}")
 
 
 def library_of(name: str) -> Library:

@@ -100,7 +100,7 @@ def execute(rival: Rival, request: Request) -> Run:
         request.callbacks,
     )
     _load(rival)
-    track = Track(rival.name, bound, View(bound, free), observer, rules)
+    track = Track(rival.name, bound, View(bound, free), observer, rules, rival.counted)
     end = _run(rival, track)
     track.close()
     run = _hand_over(rival, request, track, judge(track, end))

@@ -50,13 +50,15 @@ class Rules(NamedTuple):
 class Track:
     """Rows, clock and position of one run of the rival `name`."""
 
-    def __init__(self, name: str, objective: Objective, view: View, observer: Observer, rules: Rules):
+    def __init__(
+        self, name: str, objective: Objective, view: View, observer: Observer, rules: Rules, counted: bool = False
+    ):
         self.name, self.objective, self.view, self.observer, self.rules = name, objective, view, observer, rules
         self.clock = Clock()
         self.k, self.stage = 0, 0
         self.theta: Any = view.start
         self.rows: list[dict[str, Any]] = []
-        self.work: dict[str, int | None] = dict.fromkeys(Counts._fields)
+        self.work: dict[str, int | None] = dict.fromkeys(Counts._fields, 0 if counted else None)
         self.compile_seconds, self.begun = 0.0, False
         self._pending: dict[str, Any] | None = None
         self._step_seconds = 0.0
