@@ -13,13 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_PACKAGES = {
-    "methods": "methods",
-    "problems": "problems",
-    "models": "models",
-    "samplers": "sampling",
-    "rivals": "rivals",
-}
+_PACKAGES = {name: name for name in ("methods", "problems", "models")} | {"samplers": "sampling", "rivals": "rivals"}
 _SHORT = {"LevenbergMarquardt": "lm", "GaussNewton": "gn", "ResidualAdaptive": "rad", "PointGuard": "guard"}
 
 KINDS = tuple(_PACKAGES)

@@ -107,9 +107,7 @@ def _solve(parser: _Parser) -> None:
 
 def _compare(parser: _Parser) -> None:
     parser.add_argument("problems", metavar="PROBLEM[,...]", help="names from `ravine list problems`")
-    parser.add_argument(
-        "--methods", required=True, help="separated by commas: adam:500+lm,lm,scipy/trf (see list rivals)"
-    )
+    parser.add_argument("--methods", required=True, help="separated by commas: adam:500+lm,lm,ssbroyden,scipy/trf")
     parser.add_argument("--seeds", type=_integer("--seeds", 1), default=3, help="runs of each, seeds 0, 1, ... (3)")
     parser.add_argument(
         "--workers",

@@ -13,12 +13,13 @@ from .stepping import Solver, Stepped
 from .view import View
 
 
+@dataclasses.dataclass(frozen=True)
 class _SelfScaled(Stepped):
     """`adam` steps of Adam with `learning_rate` first, then the quasi-Newton method `transformation`."""
 
     transformation: ClassVar[str]
-    adam: int
-    learning_rate: float
+    adam: int = 0
+    learning_rate: float = 1e-3
 
     def solver(self, view: View) -> Solver:
         from jno import optimizers
@@ -38,8 +39,6 @@ class JnoSSBroyden(_SelfScaled):
     call: ClassVar[str] = "jno.optimizers.ssbroyden() with optax.value_and_grad_from_state"
     source: ClassVar[str] = "docstring of jno.optimizers.ssbroyden (its defaults)"
     transformation: ClassVar[str] = "ssbroyden"
-    adam: int = 0
-    learning_rate: float = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,5 +49,3 @@ class JnoSSBFGS(_SelfScaled):
     call: ClassVar[str] = "jno.optimizers.ssbfgs() with optax.value_and_grad_from_state"
     source: ClassVar[str] = "docstring of jno.optimizers.ssbfgs (its defaults)"
     transformation: ClassVar[str] = "ssbfgs"
-    adam: int = 0
-    learning_rate: float = 1e-3

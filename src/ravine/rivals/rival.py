@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
 from typing import Any, ClassVar
 
 from ..types import Structure
@@ -36,7 +35,7 @@ class Rival(abc.ABC):
 
     def settings(self) -> dict[str, Any]:
         """All settings, for run.json."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.init}  # type: ignore[arg-type]
+        return dict(vars(self))
 
     def refusal(self, structure: Structure) -> str | None:
         """None where the rival can minimise objectives of this structure, else a sentence."""

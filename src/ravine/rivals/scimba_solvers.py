@@ -78,7 +78,10 @@ def _losses(view: View):
 
 @dataclasses.dataclass(frozen=True)
 class ScimbaENG(Stepped):
-    """Energy natural gradient, its regularisation adapted from the Armijo search (scimba's ENGOptimizer)."""
+    """Energy natural gradient, damped, with a search on a logarithmic grid (scimba's ENGOptimizer).
+
+    `adaptive` moves the damping by the outcome of an Armijo search instead.
+    """
 
     name: ClassVar[str] = "scimba/eng"
     call: ClassVar[str] = "ENGOptimizer with its rows replaced by the objective's"
