@@ -31,6 +31,7 @@ registry
 plans
 records
 driver
+rivals
 bench
 report
 cli

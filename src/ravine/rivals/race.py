@@ -123,7 +123,7 @@ def _run(rival: Rival, track: Track) -> Ended:
     except KeyboardInterrupt:
         return Ended("interrupted")
     except Exception as error:
-        if _is_ours(error):
+        if error is track.raised or _is_ours(error):
             raise
         said = " ".join(str(error).split())
         return Ended("raised", error=f"{type(error).__name__} ({said[:300]})" if said else type(error).__name__)

@@ -60,6 +60,7 @@ class Track:
         self.rows: list[dict[str, Any]] = []
         self.work: dict[str, int | None] = dict.fromkeys(Counts._fields, 0 if counted else None)
         self.compile_seconds, self.begun = 0.0, False
+        self.raised: Exception | None = None  # in `visit`, by a callback for example
         self._pending: dict[str, Any] | None = None
         self._step_seconds = 0.0
         self._created = self._left = time.perf_counter()
@@ -99,24 +100,30 @@ class Track:
         `scalars`: the solver's own numbers of its first step.
         """
         jax.block_until_ready(theta)  # inside the clock: the work belongs to the rival
-        with self.clock.off():
-            now = time.perf_counter()
-            self._step_seconds = (now - self._left) / steps
-            if first_move is None and steps == 1:
-                first_move = float(jnp.linalg.norm(jnp.asarray(theta) - self.theta))
-            self.theta = jnp.array(theta)  # a copy: SciPy hands out its working array
-            self.k += steps
-            stopped = self._complete(first_move, scalars or {})
-            if work is not None:
-                self.work = {name: int(work.get(name, 0)) for name in Counts._fields}
-            if not bool(jnp.all(jnp.isfinite(self.theta))):
-                raise Ended("nonfinite")
-            if stopped:
-                raise Ended("callback")
-            if next_recorded(self.k - 1, self.rules.every) == self.k:
-                self._observe()
-        self._spent()
+        try:
+            with self.clock.off():
+                self._step_seconds = (time.perf_counter() - self._left) / steps
+                self._arrive(theta, steps, first_move, scalars or {}, work)
+            self._spent()
+        except Exception as error:
+            self.raised = error  # so that it is not taken for the library's own
+            raise
         self._left = time.perf_counter()
+
+    def _arrive(self, theta: Any, steps: int, first_move: float | None, scalars: Mapping, work: Mapping | None) -> None:
+        if first_move is None and steps == 1:
+            first_move = float(jnp.linalg.norm(jnp.asarray(theta) - self.theta))
+        self.theta = jnp.array(theta)  # a copy: SciPy hands out its working array
+        self.k += steps
+        stopped = self._complete(first_move, scalars)
+        if work is not None:
+            self.work = {name: int(work.get(name, 0)) for name in Counts._fields}
+        if not bool(jnp.all(jnp.isfinite(self.theta))):
+            raise Ended("nonfinite")
+        if stopped:
+            raise Ended("callback")
+        if next_recorded(self.k - 1, self.rules.every) == self.k:
+            self._observe()
 
     def _complete(self, first_move: float | None, scalars: Mapping[str, float]) -> bool:
         """Finish the row that waits for its step; True when a callback asks to stop."""
