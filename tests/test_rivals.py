@@ -405,7 +405,7 @@ OPTIONS = [
     ("scipy/trf", {"scale": "jac"}),
     ("scipy/lbfgsb", {"memory": 1}),
     ("optax/adam", {"learning_rate": 1e-2}),
-    ("optax/adam", {"decay_rate": 0.5, "decay_steps": 1, "decay_begin": 0}),
+    ("optax/adam", {"decay_rate": 0.5, "decay_steps": 1}),
     ("optax/lbfgs", {"memory": 1}),
     ("jaxopt/lm", {"linear_solver": "cholesky"}),
     ("jaxopt/lbfgs", {"memory": 1}),

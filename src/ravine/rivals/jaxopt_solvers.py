@@ -18,7 +18,7 @@ class JaxoptLM(Stepped):
 
     name: ClassVar[str] = "jaxopt/lm"
     call: ClassVar[str] = "jaxopt.LevenbergMarquardt(residual, materialize_jac=True), init_state and update"
-    source: ClassVar[str] = _DOCS + "nonlinear_least_squares.html"
+    source: ClassVar[str] = _DOCS + "_autosummary/jaxopt.LevenbergMarquardt.html"
     needs: ClassVar[Structure] = Structure.RESIDUAL
     counted: ClassVar[bool] = True
     linear_solver: str = "qr"

@@ -24,7 +24,7 @@ class OptimistixLM(Stepped):
 
     name: ClassVar[str] = "optimistix/lm"
     call: ClassVar[str] = "optimistix.LevenbergMarquardt(rtol, atol, linear_solver=lineax.QR()), init and step"
-    source: ClassVar[str] = _DOCS + "least_squares/"
+    source: ClassVar[str] = _DOCS + "least_squares"
     needs: ClassVar[Structure] = Structure.RESIDUAL
     counted: ClassVar[bool] = True
     tolerance: float = 1e-15
@@ -51,7 +51,7 @@ class OptimistixBFGS(Stepped):
 
     name: ClassVar[str] = "optimistix/bfgs"
     call: ClassVar[str] = "optimistix.BFGS(rtol, atol), init and step"
-    source: ClassVar[str] = _DOCS + "minimise/"
+    source: ClassVar[str] = _DOCS + "minimise"
     tolerance: float = 1e-15
 
     def __post_init__(self):

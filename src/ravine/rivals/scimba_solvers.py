@@ -138,7 +138,7 @@ class ScimbaANaGRAM(Stepped):
 
     name: ClassVar[str] = "scimba/anagram"
     call: ClassVar[str] = "ANaGRAMOptimizer with its rows replaced by the objective's"
-    source: ClassVar[str] = f"docstring of {_OPTIMIZERS}.anagram.ANaGRAMOptimizer; threshold: rivals.md"
+    source: ClassVar[str] = f"docstring of {_OPTIMIZERS}.anagram.ANaGRAMOptimizer (its defaults)"
     needs: ClassVar[Structure] = Structure.RESIDUAL
     threshold: float = 1e-4
     decomposition: str = "auto"
