@@ -29,6 +29,7 @@ from ravine.registry import entries, find
 from ravine.report import load_run
 from ravine.rivals.library import LIBRARIES, NotInstalled, is_installed, library_of
 from ravine.rivals.race import execute, solve_with
+from ravine.rivals.track import Track
 from ravine.rivals.view import View
 
 # Other libraries warn of their own matters when they are imported.
@@ -37,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 jnp = jax.numpy
 PROBLEM = Poisson2D(hard=False, n_pde=16, n_boundary=8)  # two terms of different weight
 MODEL = MLP(width=3, depth=1, lower=(0.0, 0.0), upper=(1.0, 1.0))
-STEPS = 5
+STEPS = 60
 
 
 def needs(name: str):
@@ -256,7 +257,7 @@ def test_the_view_agrees_with_the_objective_in_every_form():
 
 @pytest.fixture(scope="module")
 def ours():
-    run = solve(PROBLEM, MODEL, "lbfgs", budget=Budget(steps=STEPS), sampler="fixed")
+    run = solve(PROBLEM, MODEL, "lbfgs", budget=Budget(steps=1), sampler="fixed")
     return run.rows
 
 
@@ -275,7 +276,7 @@ def test_a_rival_leaves_the_rows_and_the_record_of_a_run(name, ours, tmp_path):
     assert seconds[0] == 0.0 and all(a < b for a, b in pairwise(seconds))
     assert run.rows[-1]["status"] == "closing" and {row["status"] for row in run.rows[:-1]} <= {"ok", "rejected"}
     assert all((row["status"] == "rejected") == (row["step_norm"] == 0) for row in run.rows[:-1])
-    assert run.final["loss"] < run.rows[0]["loss"], "five steps of any of them lower this loss"
+    assert run.final["loss"] < (1.0 if name == "optax/adam" else 0.2) * run.rows[0]["loss"]
     assert run.compile_seconds > 0
 
     record = load_run(tmp_path / "r")
@@ -288,6 +289,50 @@ def test_a_rival_leaves_the_rows_and_the_record_of_a_run(name, ours, tmp_path):
     if counted:
         work = record.work
         assert work[0] == 0 and all(np.diff(work) > 0)
+
+
+COUNTED = [pytest.param(n, marks=needs(n)) for n, entry in entries("rivals").items() if entry.load().counted]
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_counted_work_is_the_work_done(name, monkeypatch):
+    """Every evaluation that is carried out calls back to the host; what scores the rows is left out."""
+    done = dict.fromkeys(("value", "value_and_grad", "residual", "jacobian"), 0)
+    counting = [False]
+
+    def count(which):
+        done[which] += counting[0]
+
+    def watched(which, original):
+        def call(self, theta, data):
+            jax.debug.callback(lambda _: count(which), jnp.sum(theta))
+            return original(self, theta, data)
+
+        return call
+
+    def begin(self, original=Track.begin):
+        original(self)
+        jax.effects_barrier()
+        counting[0] = True
+
+    def score(self, theta, original=Track.score):
+        jax.effects_barrier()
+        before, counting[0] = counting[0], False
+        found = original(self, theta)
+        jax.effects_barrier()
+        counting[0] = before
+        return found
+
+    for which in done:
+        monkeypatch.setattr(View, which, watched(which, getattr(View, which)))
+    monkeypatch.setattr(Track, "begin", begin)
+    monkeypatch.setattr(Track, "score", score)
+    run = solve_with(name, PROBLEM, MODEL, budget=Budget(steps=7))
+    jax.effects_barrier()
+    told = run.summary["counts"]
+    gradients = done["value"] + done["value_and_grad"]  # every value is taken with its gradient here
+    assert told["residual"] == gradients + done["residual"] > 0
+    assert (told["vjp"], told["rows"]) == (gradients, 24 * done["jacobian"])
 
 
 def test_step_norms_and_parameters_belong_to_the_rows():
@@ -314,11 +359,12 @@ def test_cuts_of_the_compiled_loop_change_no_digit():
 
 @pytest.mark.parametrize("name", ["scipy/lbfgsb", "optax/adam"])
 def test_budgets_and_targets_end_a_run(name):
-    timed = solve_with(name, PROBLEM, MODEL, budget=Budget(seconds=0.2))
+    large = MLP(width=24, depth=2, lower=(0.0, 0.0), upper=(1.0, 1.0))  # not done in a fifth of a second
+    timed = solve_with(name, PROBLEM, large, budget=Budget(seconds=0.2))
     assert timed.status == "budget" and 0.2 <= timed.seconds < 0.2 + 0.6 and "0.2 s" in timed.reason
     counted = solve_with(name, PROBLEM, MODEL, budget=Budget(evaluations=20))
     assert counted.status == "budget" and 1 < counted.steps <= 7, "a gradient is three evaluations"
-    start = timed.rows[0]["metrics.l2"]
+    start = counted.rows[0]["metrics.l2"]
     met = solve_with(name, PROBLEM, MODEL, budget=Budget(steps=500), target=0.99 * start)
     assert met.status == "reached_target" and met.final["metrics.l2"] <= 0.99 * start and met.steps < 500
     assert all(row["metrics.l2"] > 0.99 * start for row in met.rows[:-1]), "it ends at the first row that meets it"
@@ -357,12 +403,10 @@ def test_what_the_library_raises_ends_the_run_and_what_is_ours_is_shown(monkeypa
 def test_metrics_stop_the_clock(monkeypatch):
     import time
 
-    from ravine.rivals.track import Track
-
     score = Track.score
     monkeypatch.setattr(Track, "score", lambda self, theta: (time.sleep(0.2), score(self, theta))[1])
-    run = solve_with("scipy/lbfgsb", PROBLEM, MODEL, budget=Budget(steps=STEPS))
-    assert run.wall_seconds > 0.2 * STEPS and run.seconds < 0.2 * STEPS
+    run = solve_with("scipy/lbfgsb", PROBLEM, MODEL, budget=Budget(steps=10))
+    assert run.wall_seconds > 2.0 > run.seconds
 
 
 # -- refusals and options ------------------------------------------------------------------------------------------
@@ -430,7 +474,7 @@ def test_an_option_changes_the_trajectory(name, options):
 @needs("jno/ssbroyden")
 def test_adam_first_is_a_stage_of_its_own():
     run = solve_with(rival("jno/ssbroyden", adam=3), PROBLEM, MODEL, budget=Budget(steps=6))
-    adam = solve_with("optax/adam", PROBLEM, MODEL, budget=Budget(steps=3))
+    adam = solve_with(rival("optax/adam", decay_rate=1.0), PROBLEM, MODEL, budget=Budget(steps=3))
     assert [row["stage"] for row in run.rows] == [0, 0, 0, 1, 1, 1, 1]
     assert [r["loss"] for r in run.rows[:4]] == pytest.approx([r["loss"] for r in adam.rows], rel=1e-12)
 

@@ -41,10 +41,10 @@ class JaxoptLM(Stepped):
         )
 
         def work(old, new):
-            # Taken or not, a step evaluates its trial twice and forms the Jacobian there.
-            return counts(residual=2, rows=view.rows or 0, solves=1)
+            # Taken or not, a step evaluates its trial twice, and once more with the Jacobian.
+            return counts(residual=3, rows=view.rows or 0, solves=1)
 
-        return stepped(solver)._replace(work=work)
+        return stepped(solver)._replace(work=work, initial={"residual": 2, "rows": view.rows or 0})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +66,7 @@ class JaxoptLBFGS(Stepped):
             trials = new.num_fun_eval - old.num_fun_eval
             return counts(residual=trials, vjp=new.num_grad_eval - old.num_grad_eval)
 
-        return stepped(solver)._replace(work=work)
+        return stepped(solver)._replace(work=work, initial={"residual": 1, "vjp": 1})
 
 
 def stepped(solver: Any) -> Solver:

@@ -6,7 +6,8 @@ before the clock starts. So a rival pays for its steps and not for Python betwee
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -21,11 +22,15 @@ from .view import View
 
 
 class Solver(NamedTuple):
-    """init(θ, data) -> state; step(θ, state, data) -> (θ, state); work(old, new) -> Counts of one step, if known."""
+    """init(θ, data) -> state; step(θ, state, data) -> (θ, state).
+
+    Where the work is known: `work(old, new)` -> Counts of one step, `initial` the counts of `init` by name.
+    """
 
     init: Callable[[Any, Any], Any]
     step: Callable[[Any, Any, Any], tuple[Any, Any]]
     work: Callable[[Any, Any], Counts] | None = None
+    initial: Mapping[str, int] = MappingProxyType({})
 
 
 class Stepped(Rival):
@@ -45,6 +50,7 @@ class Stepped(Rival):
         for stage, (loop, n) in enumerate(loops):
             last = None if n is None else track.k + n
             state = loop.begin(track.theta)
+            total = {name: total[name] + loop.initial.get(name, 0) for name in total}
             while last is None or track.k < last:
                 ahead = track.ahead() if last is None else min(track.ahead(), last - track.k)
                 theta, state, taken, first, spent = loop.advance(track.theta, state, ahead)
@@ -60,7 +66,7 @@ class Loop:
     """One solver, compiled. Raises whatever the library raises while it is traced."""
 
     def __init__(self, solver: Solver, view: View, counted: bool):
-        self.data, self._solver = view.data, solver
+        self.data, self.initial, self._solver = view.data, solver.initial, solver
         self._begin = eqx.filter_jit(lambda theta, data: _strong(solver.init(theta, data)))
         arrays, self._static = eqx.partition(self._begin(view.start, self.data), eqx.is_array)
         self._advance = jax.jit(self._loop(counted))
