@@ -575,4 +575,10 @@ def test_compare_runs_a_rival_beside_our_own(tmp_path, monkeypatch):
     assert mine.rows[0]["loss"] == pytest.approx(theirs.rows[0]["loss"], rel=1e-12)
     assert theirs.meta["rival"]["settings"]["memory"] == 3 and theirs.fields is not None
     assert json.loads((Path("c") / "compare.json").read_text())["methods"] == ["lbfgs", "scipy/lbfgsb"]
-    assert set(rivals.__all__) == {entry.class_name for entry in entries("rivals").values()}
+
+
+def test_the_package_exports_every_rival_and_the_call_that_runs_one():
+    assert set(rivals.__all__) == {"solve_with", *(entry.class_name for entry in entries("rivals").values())}
+    assert rivals.solve_with is solve_with and all(hasattr(rivals, name) for name in rivals.__all__)
+    with pytest.raises(AttributeError, match="has no rival 'SciPyTFR'"):
+        rivals.SciPyTFR

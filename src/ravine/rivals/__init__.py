@@ -29,10 +29,12 @@ _RIVALS = {
 _TABLE = {name: module for name, (module, _) in _RIVALS.items()}
 _NAMES = {name: spec for name, (_, spec) in _RIVALS.items()}
 
-__all__ = list(_TABLE)
+__all__ = [*_TABLE, "solve_with"]
 
 
 def __getattr__(name: str):
+    if name == "solve_with":
+        return _import_module(f"{__name__}.race").solve_with
     if name in _TABLE:
         return getattr(_import_module(f"{__name__}.{_TABLE[name]}"), name)
     raise AttributeError(f"module 'ravine.rivals' has no rival {name!r}; it has {', '.join(_TABLE)}")
