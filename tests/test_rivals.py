@@ -28,6 +28,7 @@ from ravine.objective import Composite, Scalar, Term
 from ravine.problems import DeepRitz2D, Poisson2D
 from ravine.registry import entries, find
 from ravine.report import load_run
+from ravine.report.page import notes
 from ravine.rivals.library import LIBRARIES, NotInstalled, is_installed, library_of
 from ravine.rivals.race import execute, solve_with
 from ravine.rivals.track import Track
@@ -285,6 +286,7 @@ def test_a_rival_leaves_the_rows_and_the_record_of_a_run(name, ours, tmp_path):
     counted = rival(name).counted
     assert all((row["counts.vjp"] is None) != counted for row in run.rows)
     assert np.isfinite(record.work).all() if counted else np.isnan(record.work).all(), "nobody counted is a gap"
+    assert any("does not say what it evaluates" in note for note in notes([record])) == (not counted)
     if counted:
         work = record.work
         assert work[0] == 0 and all(np.diff(work) > 0)
