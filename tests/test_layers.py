@@ -32,6 +32,7 @@ registry
 plans
 records
 driver
+rivals
 bench
 report
 cli

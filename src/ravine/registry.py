@@ -1,6 +1,7 @@
 """What exists, read from the export tables without importing JAX.
 
-Names on the command line are the lower-case class names (`ssbroyden`) or the field's short forms (`lm`).
+Names on the command line are the lower-case class names (`ssbroyden`) or the field's short forms (`lm`); optimizers of
+other libraries are `library/solver`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_PACKAGES = {"methods": "methods", "problems": "problems", "models": "models", "samplers": "sampling"}
+_PACKAGES = {name: name for name in ("methods", "problems", "models")} | {"samplers": "sampling", "rivals": "rivals"}
 _SHORT = {
     "GradientDescent": "gd",
     "NonlinearCG": "cg",
@@ -42,12 +43,14 @@ class Entry(NamedTuple):
 
 
 def entries(kind: str) -> dict[str, Entry]:
-    """All entries of a kind (methods, problems, models, samplers), by command-line name, in table order."""
+    """All entries of a kind (methods, problems, models, samplers, rivals), by command-line name, in table order."""
     if kind not in _PACKAGES:
         raise LookupError(f"{kind!r} is not a kind of entry; {nearest(kind, KINDS)}")
     package = f"ravine.{_PACKAGES[kind]}"
-    table: dict[str, str] = import_module(package)._TABLE
-    found = (_entry(package, module, class_name) for class_name, module in table.items())
+    exports = import_module(package)
+    names: dict[str, str] = getattr(exports, "_NAMES", _SHORT)  # rivals are called library/solver
+    table: dict[str, str] = exports._TABLE
+    found = (_entry(package, module, class_name, names) for class_name, module in table.items())
     return {entry.name: entry for entry in found}
 
 
@@ -71,8 +74,8 @@ def nearest(name: str, choices) -> str:
     return f"choose one of {', '.join(choices)}."
 
 
-def _entry(package: str, module: str, class_name: str) -> Entry:
-    name = _SHORT.get(class_name, class_name.lower())
+def _entry(package: str, module: str, class_name: str, names: dict[str, str]) -> Entry:
+    name = names.get(class_name, class_name.lower())
     full = f"{package}.{module}"
     return Entry(name, class_name, full, _summary(full, class_name))
 

@@ -47,7 +47,7 @@ def run_all(tasks: Sequence[Task], workers: int, listener: Listener) -> bool:
     """Run every task, `workers` at a time, each pinned to one core if there are several. False if interrupted.
 
     Afterwards every task's folder holds a run.json: that of the run, or one with status failed (the process died
-    or refused the task) or interrupted (never started).
+    or refused the task), not_installed (a rival's library is absent) or interrupted (never started).
     """
     waiting, running = deque(tasks), {}
     events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
@@ -133,6 +133,9 @@ def _settle(worker: _Worker) -> dict[str, Any]:
     if kind == "interrupted" or (kind is None and worker.process.returncode == -signal.SIGINT):
         record(worker.task, "interrupted", "Interrupted before the first step.")
         return {"event": "done", "status": "interrupted"}
+    if kind == "not_installed":
+        record(worker.task, "not_installed", worker.last["reason"], worker.last["suggestion"])
+        return {"event": "done", "status": "not_installed"}
     if kind == "refused":
         reason = worker.last["reason"]
     else:
@@ -155,8 +158,11 @@ def _how_it_died(code: int) -> str:
     return f"The process of this run was ended by {name}{guess}."
 
 
-def record(task: Task, status: str, reason: str) -> None:
-    """A run.json for a run that left none or an unfinished one: its row stays in every table, with the reason."""
+def record(task: Task, status: str, reason: str, suggestion: str | None = None) -> None:
+    """A run.json for a run that left none or an unfinished one: its row stays in every table, with the reason.
+
+    `suggestion`: the next move, by default to resume or repeat the run.
+    """
     folder = Path(task.folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.json"
@@ -165,7 +171,9 @@ def record(task: Task, status: str, reason: str) -> None:
     except ValueError:
         known = {}
     resumable = (folder / "checkpoint").is_dir()
-    suggestion = f"Go on from its last checkpoint: ravine resume {folder}" if resumable else "Run it again by itself."
+    if suggestion is None:
+        again = f"Go on from its last checkpoint: ravine resume {folder}"
+        suggestion = again if resumable else "Run it again by itself."
     entries = {"format": FORMAT, **task.describe()} | known
     entries |= {"status": status, "reason": reason, "suggestion": suggestion}
     write_text(path, dumps(entries, indent=1))

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..driver.budget import Budget
 from ..registry import entries, find, nearest
+from ..rivals.library import LIBRARIES, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +38,9 @@ class Task:
         method_names(self.method)
         Budget.parse(self.budget)
         if self.sampler is not None:
-            find("samplers", self.sampler)
+            sampler = find("samplers", self.sampler).name
+            if is_rival(self.method) and sampler != "fixed":
+                raise ValueError(f"sampler {sampler!r}: {self.method} trains on fixed points; use 'fixed' for all.")
         if isinstance(self.seed, bool) or self.seed < 0:
             raise ValueError(f"seed {self.seed}: must be 0 or a positive whole number.")
         if self.target is not None and not 0 < self.target < float("inf"):
@@ -69,12 +72,26 @@ class Task:
         }
 
     def arguments(self) -> dict[str, Any]:
-        """Keyword arguments of `solve`: built, and checked by their own constructors. Imports JAX."""
-        from ..plans import parse
-        from .options import construct, refine, typed
+        """Keyword arguments of `solve`, or of `solve_with` for a rival: built, and checked by their own constructors.
+        Imports JAX."""
+        from .options import construct, refine
 
         problem = construct(find("problems", self.problem).load(), self.problem_options, "--problem.")
         model = refine(problem.default_model(), self.model_options) if self.model_options else None
+        shared = {
+            "problem": problem,
+            "model": model,
+            "seed": self.seed,
+            "budget": Budget.parse(self.budget),
+            "target": self.target,
+        }
+        return shared | (self._rival() if is_rival(self.method) else self._own())
+
+    def _own(self) -> dict[str, Any]:
+        """Method and sampler of a run of ours."""
+        from ..plans import parse
+        from .options import construct, typed
+
         options = {
             name: typed(_class_of(name), values, f"--set {name}.")
             for name, values in self.settings.items()
@@ -84,20 +101,22 @@ class Task:
         if self.sampler is not None:
             entry = find("samplers", self.sampler)
             sampler = construct(entry.load(), self.settings.get(entry.name, {}), f"--set {entry.name}.")
-        return {
-            "problem": problem,
-            "model": model,
-            "method": parse(self.method, options),
-            "seed": self.seed,
-            "budget": Budget.parse(self.budget),
-            "target": self.target,
-            "sampler": sampler,
-        }
+        return {"method": parse(self.method, options), "sampler": sampler}
+
+    def _rival(self) -> dict[str, Any]:
+        from .options import construct
+
+        entry = find("rivals", self.method)
+        return {"rival": construct(entry.load(), self.settings.get(entry.name, {}), f"--set {entry.name}.")}
 
     def run(self, progress: Callable | None = None) -> Any:
-        """The Run, saved in `folder`. Imports JAX."""
+        """The Run, saved in `folder`. Imports JAX. Raises NotInstalled for a rival whose library is absent."""
         from ..driver.solve import solve
+        from ..rivals.race import solve_with
 
+        if is_rival(self.method):
+            require(find("rivals", self.method).name)
+            return solve_with(**self.arguments(), out=Path(self.folder), progress=progress, description=self.describe())
         return solve(**self.arguments(), out=Path(self.folder), progress=progress, description=self.describe())
 
     def resume(self, progress: Callable | None = None) -> Any:
@@ -121,8 +140,16 @@ def refusal(error: Exception) -> str | None:
     return str(error) if module.startswith("ravine.") else None
 
 
+def is_rival(spec: str) -> bool:
+    """Whether a spec names the optimizer of another library, as in 'scipy/trf'."""
+    return "/" in spec
+
+
 def method_names(spec: str) -> list[str]:
-    """Command-line names of the stages of 'adam:500+lm'. Raises LookupError or ValueError with a sentence."""
+    """Command-line names of the stages of 'adam:500+lm', or of a rival. Raises LookupError or ValueError with a
+    sentence."""
+    if is_rival(spec):
+        return [_rival_name(spec)]
     if spec.strip().lower() == "auto":
         return ["auto"]
     names = []
@@ -130,10 +157,21 @@ def method_names(spec: str) -> list[str]:
         name, colon, count = part.strip().partition(":")
         if not name:
             raise ValueError(f"method {spec!r}: a stage has no name; write for example 'adam:500+lm'.")
+        if colon and not count.isdigit() and name.strip().lower() in LIBRARIES:
+            raise ValueError(f"method {spec!r}: a rival is written with a slash, '{name}/{count}'; ':' counts steps.")
         names.append(_method(name))
         if colon and not (count.isdigit() and int(count) > 0):
             raise ValueError(f"method {spec!r}: {count!r} is not a number of steps; write for example '{name}:500'.")
     return names
+
+
+def _rival_name(spec: str) -> str:
+    if "+" in spec or ":" in spec:
+        raise ValueError(f"method {spec!r}: a rival runs alone and to the end of the budget, without '+' and ':'.")
+    library = spec.partition("/")[0].strip().lower()
+    if library not in LIBRARIES:
+        raise LookupError(f"method {spec!r}: no rival is from {library!r}; {nearest(library, LIBRARIES)}")
+    return find("rivals", spec).name
 
 
 def _method(name: str) -> str:

@@ -15,6 +15,7 @@ import time
 from typing import Any, TextIO
 
 from ..records import dumps
+from ..rivals.library import NotInstalled
 from .task import Task, refusal
 
 INTERVAL = 0.5  # seconds between rows sent to the parent
@@ -30,6 +31,9 @@ def main() -> int:
     try:
         task = Task(**envelope["task"])
         run = task.run(progress=_Sender(stream))
+    except NotInstalled as error:
+        send(stream, {"event": "not_installed", "reason": error.reason, "suggestion": error.suggestion})
+        return 0
     except Exception as error:
         if (reason := refusal(error)) is None:
             raise

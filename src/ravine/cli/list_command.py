@@ -6,6 +6,7 @@ import argparse
 import json
 
 from ..registry import KINDS, entries, nearest
+from ..rivals.library import is_installed
 from .parse import Usage
 
 
@@ -22,7 +23,8 @@ def run(request: argparse.Namespace) -> int:
         print("\n" * bool(i) + k)
         width = max((len(name) for name in table), default=0)
         for entry in table.values():
-            print(f"  {entry.name:<{width}}  {entry.summary}")
+            absent = "" if k != "rivals" or is_installed(entry.name) else "  (not installed)"
+            print(f"  {entry.name:<{width}}  {entry.summary}{absent}")
     if kind in (None, "methods"):
         print("\nauto chooses a method from the objective; stages are written adam:500+lm.")
     return 0

@@ -15,7 +15,7 @@ from .. import __version__
 from ..registry import KINDS, nearest
 
 COMMANDS = {
-    "list": "problems, methods, models and samplers by name",
+    "list": "problems, methods, models, samplers and rivals (optimizers of other libraries) by name",
     "solve": "one method on one problem",
     "compare": "several methods on one or several problems, and a report",
     "resume": "go on with a run that was stopped",
@@ -107,7 +107,7 @@ def _solve(parser: _Parser) -> None:
 
 def _compare(parser: _Parser) -> None:
     parser.add_argument("problems", metavar="PROBLEM[,...]", help="names from `ravine list problems`")
-    parser.add_argument("--methods", required=True, help="rivals, separated by commas: adam:500+lm,lm,ssbroyden")
+    parser.add_argument("--methods", required=True, help="separated by commas: adam:500+lm,lm,ssbroyden,scipy/trf")
     parser.add_argument("--seeds", type=_integer("--seeds", 1), default=3, help="runs of each, seeds 0, 1, ... (3)")
     parser.add_argument(
         "--workers",

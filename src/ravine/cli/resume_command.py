@@ -13,7 +13,7 @@ from . import compile_cache
 from .parse import Usage
 from .solve_command import carry_out, hand_over
 
-UNFINISHED = ("running", "interrupted", "failed")
+UNFINISHED = ("running", "interrupted", "failed", "not_installed")
 
 
 def run(request: argparse.Namespace) -> int:

@@ -99,7 +99,7 @@ def solve(
         sizes=dict(sizes or {}),
         every=every,
         precision=precision,
-        folder=None if out is None else _empty(Path(out)),
+        folder=None if out is None else empty(Path(out)),
         checkpoint=checkpoint,
         callbacks=callbacks,
         progress=progress,
@@ -118,9 +118,13 @@ def carry_out(
     progress: Callable | None = None,
     description: Mapping[str, Any] | None = None,
     resumed: bool = False,
+    execute: Callable[[Request], Run] = execute,
     **call: Any,
 ) -> Run:
-    """Build the request and run it; `call` is the rest of what run.json keeps of a call (see `_configuration`)."""
+    """Build the request and run it; `call` is the rest of what run.json keeps of a call (see `_configuration`).
+
+    `execute` carries out the request; the optimizers of other libraries bring their own.
+    """
     with scope(check(call["precision"])):
         objective = problem.objective(model, problem.sample(call["seed"], call["sizes"]))
         parts = {"problem": problem, "model": model, "method": method}
@@ -148,7 +152,7 @@ def carry_out(
             summary=summary,
             fields=lambda params: picture(problem, model, params),
         )
-        return _run(request, resumed)
+        return _run(request, resumed, execute)
 
 
 def _configuration(call: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +165,7 @@ def _configuration(call: dict[str, Any]) -> dict[str, Any]:
         return {"configuration": None, "not_resumable": str(reason)}
 
 
-def _run(request: Request, resumed: bool) -> Run:
+def _run(request: Request, resumed: bool, execute: Callable[[Request], Run]) -> Run:
     folder = request.folder
     if folder is not None and not resumed:
         # Written first, so that a run killed at any moment can be read and resumed.
@@ -174,7 +178,8 @@ def _run(request: Request, resumed: bool) -> Run:
         raise
 
 
-def _empty(folder: Path) -> Path:
+def empty(folder: Path) -> Path:
+    """The folder, made. Raises ValueError if it is a file, is not empty, or holds a run."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"out={str(folder)!r} is a file; give a new or empty folder.")
     if folder.is_dir():

@@ -147,8 +147,18 @@ class RunRecord:
     def total_work(self) -> float | None:
         return float(self.work[-1]) if len(self.rows) and np.isfinite(self.work[-1]) else None
 
+    @property
+    def why_no_work(self) -> str:
+        """Why `total_work` is None."""
+        if any(name.startswith("counts.") and value is None for name, value in self.rows[-1].items()):
+            return "its library does not say what it evaluates"
+        return "run.json does not hold the number of residual rows"
+
     def _count(self, name: str) -> np.ndarray:
-        return np.nan_to_num(self.column(f"counts.{name}"), nan=0.0)
+        """Cumulative count; 0 where a row has no such column, a gap where it says that nobody counted (null)."""
+        key = f"counts.{name}"
+        absent = [key not in row for row in self.rows]
+        return np.where(absent, 0.0, self.column(key))
 
 
 def _number(value: Any) -> float | None:

@@ -207,7 +207,7 @@ def notes(runs: Sequence[RunRecord]) -> list[str]:
         if gaps := non_finite(run):
             said.append(f"{run.label}: {gaps}")
         if run.rows and run.total_work is None:
-            said.append(f"{run.label}: run.json does not hold the number of residual rows, so work is not known.")
+            said.append(f"{run.label}: {run.why_no_work}, so work is not known.")
     return said
 
 

@@ -18,6 +18,7 @@ STATUSES = {
     "interrupted": ("interrupted", "warn", "!"),
     "diverged": ("diverged", "bad", "×"),
     "failed": ("failed", "bad", "×"),
+    "not_installed": ("not installed", "plain", "○"),
     "missing": ("missing", "bad", "×"),
     "unreadable": ("unreadable", "bad", "×"),
 }

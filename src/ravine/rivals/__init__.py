@@ -1,0 +1,44 @@
+"""Optimizers of other libraries on the very same objective. This table is the registry of rivals.
+
+A rival is written `library/solver`, because `name:500` already means a number of steps. No other part of the package
+imports a rival library; a library that is absent is a row that says so.
+"""
+
+from importlib import import_module as _import_module
+
+# class: (module, name on the command line)
+_RIVALS = {
+    "SciPyTRF": ("scipy_solvers", "scipy/trf"),
+    "SciPyBFGS": ("scipy_solvers", "scipy/bfgs"),
+    "SciPyLBFGSB": ("scipy_solvers", "scipy/lbfgsb"),
+    "OptaxAdam": ("optax_solvers", "optax/adam"),
+    "OptaxLBFGS": ("optax_solvers", "optax/lbfgs"),
+    "OptimistixLM": ("optimistix_solvers", "optimistix/lm"),
+    "OptimistixBFGS": ("optimistix_solvers", "optimistix/bfgs"),
+    "JaxoptLM": ("jaxopt_solvers", "jaxopt/lm"),
+    "JaxoptLBFGS": ("jaxopt_solvers", "jaxopt/lbfgs"),
+    "JnoSSBroyden": ("jno_solvers", "jno/ssbroyden"),
+    "JnoSSBFGS": ("jno_solvers", "jno/ssbfgs"),
+    "JinnsSSBroyden": ("jinns_solvers", "jinns/ssbroyden"),
+    "JinnsNGD": ("jinns_solvers", "jinns/ngd"),
+    "ScimbaSSBroyden": ("scimba_solvers", "scimba/ssbroyden"),
+    "ScimbaSSBFGS": ("scimba_solvers", "scimba/ssbfgs"),
+    "ScimbaENG": ("scimba_solvers", "scimba/eng"),
+    "ScimbaANaGRAM": ("scimba_solvers", "scimba/anagram"),
+}
+_TABLE = {name: module for name, (module, _) in _RIVALS.items()}
+_NAMES = {name: spec for name, (_, spec) in _RIVALS.items()}
+
+__all__ = [*_TABLE, "solve_with"]
+
+
+def __getattr__(name: str):
+    if name == "solve_with":
+        return _import_module(f"{__name__}.race").solve_with
+    if name in _TABLE:
+        return getattr(_import_module(f"{__name__}.{_TABLE[name]}"), name)
+    raise AttributeError(f"module 'ravine.rivals' has no rival {name!r}; it has {', '.join(_TABLE)}")
+
+
+def __dir__():
+    return sorted(__all__)

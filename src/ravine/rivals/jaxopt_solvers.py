@@ -1,0 +1,78 @@
+"""JAXopt (unmaintained since 2024, version 0.8.5), stepped by `init_state` and `update`."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+from ..types import Structure, counts
+from .stepping import Solver, Stepped
+from .view import View
+
+_DOCS = "https://jaxopt.github.io/stable/"
+
+
+@dataclasses.dataclass(frozen=True)
+class JaxoptLM(Stepped):
+    """Levenberg-Marquardt by QR, with the Jacobian formed row by row (jaxopt.LevenbergMarquardt)."""
+
+    name: ClassVar[str] = "jaxopt/lm"
+    call: ClassVar[str] = "jaxopt.LevenbergMarquardt(residual, materialize_jac=True), init_state and update"
+    source: ClassVar[str] = _DOCS + "_autosummary/jaxopt.LevenbergMarquardt.html"
+    needs: ClassVar[Structure] = Structure.RESIDUAL
+    counted: ClassVar[bool] = True
+    linear_solver: str = "qr"
+
+    def __post_init__(self):
+        if self.linear_solver not in ("qr", "cholesky", "lu"):
+            raise ValueError(f"{self.name}: linear_solver={self.linear_solver!r} must be 'qr', 'cholesky' or 'lu'.")
+
+    def solver(self, view: View) -> Solver:
+        import jaxopt
+
+        # Its argument jac_fun fails in 0.8.5 (it is stored under a name that is never read).
+        solver = jaxopt.LevenbergMarquardt(
+            view.residual_with_jacobian,
+            materialize_jac=True,
+            solver=self.linear_solver,
+            tol=0.0,
+            xtol=0.0,
+            gtol=0.0,
+        )
+
+        def work(old, new):
+            # Taken or not, a step evaluates its trial twice, and once more with the Jacobian.
+            return counts(residual=3, rows=view.rows or 0, solves=1)
+
+        return stepped(solver)._replace(work=work, initial={"residual": 2, "rows": view.rows or 0})
+
+
+@dataclasses.dataclass(frozen=True)
+class JaxoptLBFGS(Stepped):
+    """L-BFGS with 50 pairs and a zoom line search (jaxopt.LBFGS)."""
+
+    name: ClassVar[str] = "jaxopt/lbfgs"
+    call: ClassVar[str] = "jaxopt.LBFGS(value_and_grad, value_and_grad=True), init_state and update"
+    source: ClassVar[str] = _DOCS + "_autosummary/jaxopt.LBFGS.html"
+    counted: ClassVar[bool] = True
+    memory: int = 50
+
+    def solver(self, view: View) -> Solver:
+        import jaxopt
+
+        solver = jaxopt.LBFGS(view.value_and_grad, value_and_grad=True, history_size=self.memory, tol=0.0)
+
+        def work(old, new):
+            trials = new.num_fun_eval - old.num_fun_eval
+            return counts(residual=trials, vjp=new.num_grad_eval - old.num_grad_eval)
+
+        return stepped(solver)._replace(work=work, initial={"residual": 1, "vjp": 1})
+
+
+def stepped(solver: Any) -> Solver:
+    """A JAXopt solver as a `Solver`; `data` is the argument after the parameters."""
+
+    def step(theta, state, data):
+        return tuple(solver.update(theta, state, data))
+
+    return Solver(lambda theta, data: solver.init_state(theta, data), step)

@@ -1,0 +1,61 @@
+"""The rival libraries: what they are called where, and whether they are here. Imports none of them, and no JAX."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import NamedTuple
+
+
+class Library(NamedTuple):
+    """`module` is imported, `distribution` is its name in the package index, `install` are pip's arguments."""
+
+    module: str
+    distribution: str
+    install: str
+
+    @property
+    def version(self) -> str | None:
+        try:
+            return version(self.distribution)
+        except PackageNotFoundError:
+            return None
+
+
+# The versions are those the adapters were written for and measured with.
+LIBRARIES = {
+    "scipy": Library("scipy", "scipy", "'scipy>=1.16'"),
+    "optax": Library("optax", "optax", "optax"),
+    "optimistix": Library("optimistix", "optimistix", "optimistix==0.1.0"),
+    "jaxopt": Library("jaxopt", "jaxopt", "jaxopt==0.8.5"),
+    "jno": Library("jno", "jax-numerical-operators", "jax-numerical-operators==0.4.2"),
+    "jinns": Library("jinns", "jinns", "jinns==1.10.2"),
+    # scimba declares PyTorch for its other half; the JAX half imports without it.
+    "scimba": Library("scimba_jax", "scimba", "--no-deps scimba==1.4.1"),
+}
+
+
+class NotInstalled(LookupError):
+    """A rival whose library is not here: `reason`, a sentence, and `suggestion`, the command that installs it."""
+
+    def __init__(self, name: str, library: Library):
+        self.reason = f"{name} needs {library.distribution}, which is not installed here."
+        self.suggestion = f"Install it: pip install {library.install}"
+        super().__init__(f"{self.reason} {self.suggestion}")
+
+
+def library_of(name: str) -> Library:
+    """The library of the rival `library/solver`."""
+    return LIBRARIES[name.partition("/")[0]]
+
+
+def is_installed(name: str) -> bool:
+    """Whether the library of the rival `name` can be found; nothing is imported."""
+    return find_spec(library_of(name).module) is not None
+
+
+def require(name: str) -> Library:
+    """The library of the rival `name`. Raises NotInstalled."""
+    if not is_installed(name):
+        raise NotInstalled(name, library_of(name))
+    return library_of(name)
