@@ -109,6 +109,7 @@ WRONG = [
     ("solve poisson2d --target low", "--target low"),
     ("solve poisson2d --seed -1", "--seed -1"),
     ("solve poisson2d --seed 1.5", "--seed 1.5"),
+    ("solve poisson2d --seed 99999999999999999999", "at most 4294967295"),
     ("solve poisson2d --sampler frsh", "'fresh'"),
     ("solve poisson2d --set damping=1", "PART.NAME=VALUE"),
     ("solve poisson2d --method lm --set ml.damping=1", "choose one of lm"),
@@ -174,6 +175,12 @@ def test_progress_line():
     )
     assert time_left(row, Budget(steps=2400)) == "15 s left"
     assert time_left({"step": 0, "seconds": 0.0}, Budget(steps=10)) is None
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, "1", True])
+def test_seeds_of_tasks_have_the_range_of_the_driver(seed):
+    with pytest.raises(ValueError, match=r"seed .*: must be a nonnegative whole number, at most 4294967295\."):
+        Task("poisson2d", "adam", seed=seed)
 
 
 def test_tasks_survive_the_trip_to_another_process():

@@ -111,6 +111,12 @@ def test_other_points_weights_and_options_compile_nothing():
 # -- budgets ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_the_largest_seed_runs(precision):
+    run = minimize(FIT, start(), m.Adam(), seed=2**32 - 1, budget=Budget(steps=1), precision=precision)
+    assert run.provenance["seed"] == run.summary["seed"] == 2**32 - 1 and run.steps == 1
+
+
 def test_budget_of_evaluations():
     run = minimize(FIT, start(), m.Adam(), budget=Budget(evaluations=31))
     one, last = run.rows[1], run.final  # a gradient counts as three residual evaluations
@@ -312,6 +318,7 @@ WRONG = {
     "a metric": (lambda: minimize(FIT, start(), metrics={"l2": 1.0}), TypeError, "l2: must be callable; got 1.0"),
     "metrics": (lambda: minimize(FIT, start(), metrics=l2), TypeError, "metrics: give a dictionary"),
     "a seed": (lambda: minimize(FIT, start(), seed=-1), ValueError, "seed=-1: must be a nonnegative whole number"),
+    "a huge seed": (lambda: minimize(FIT, start(), seed=2**70), ValueError, "seed=1180591620717411303424: .*at most 429"),
     "every": (lambda: minimize(FIT, start(), every=0), ValueError, "every=0: must be a positive whole number"),
     "a checkpoint": (lambda: minimize(FIT, start(), checkpoint=__file__), ValueError, "is a file; give a folder"),
     "no steps": (lambda: Budget(steps=0), ValueError, r"Budget\(steps=0\): must be a positive finite number"),

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .. import __version__
+from ..driver.seed import check_seed
 from ..registry import KINDS, nearest
 
 COMMANDS = {
@@ -100,7 +101,7 @@ def _list(parser: _Parser) -> None:
 def _solve(parser: _Parser) -> None:
     parser.add_argument("problem", metavar="PROBLEM", help="a name from `ravine list problems`")
     parser.add_argument("--method", default="auto", help="a name, or stages such as adam:500+lm (default: auto)")
-    parser.add_argument("--seed", type=_integer("--seed", 0), default=0, help="initial parameters and points (0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="initial parameters and points (0)")
     parser.add_argument("--name", help="name of the run (default: PROBLEM-METHOD)")
     _run_options(parser)
 
@@ -146,6 +147,17 @@ def _integer(name: str, least: int):
         return value
 
     return convert
+
+
+def _seed(text: str) -> int:
+    try:
+        number: int | str = int(text)
+    except ValueError:
+        number = text
+    try:
+        return check_seed(number, "--seed ")
+    except ValueError as error:
+        raise Usage(str(error)) from None
 
 
 def _positive(name: str):

@@ -26,6 +26,7 @@ from .observe import Observer
 from .parameters import bound_objective, partition
 from .precision import cast, floats_to_arrays
 from .rounding import warn_rounding
+from .seed import check_seed
 from .setup import Setup
 from .target import as_target
 
@@ -66,7 +67,7 @@ def prepare(request: Request) -> Loop:
             "Composite(...) or Scalar(fn)."
         )
     _check_calls(request)
-    seed, every = _seed(request.seed), _every(request.every)
+    seed, every = check_seed(request.seed), _every(request.every)
     budget = Budget() if request.budget is None else request.budget
     if not isinstance(budget, Budget):
         raise TypeError(f"budget: got {budget!r}; write Budget(seconds=20), Budget(steps=500) or both.")
@@ -187,12 +188,6 @@ def _check_curvature(bound: Objective, free: Params, methods: tuple) -> None:
         sentence = curvature_is_semidefinite(bound, free)
         if sentence:
             raise ValueError(sentence)
-
-
-def _seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed={seed!r}: must be a nonnegative whole number.")
-    return int(seed)
 
 
 def _every(every: Any) -> int | None:

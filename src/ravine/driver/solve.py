@@ -26,6 +26,7 @@ from .precision import check
 from .precision import precision as scope
 from .prepare import Request
 from .run import Run
+from .seed import check_seed
 
 
 class Draws(eqx.Module):
@@ -89,7 +90,7 @@ def solve(
         problem=problem,
         model=problem.default_model() if model is None else model,
         method=method() if isinstance(method, type) else method,
-        seed=seed,
+        seed=check_seed(seed),
         budget=Budget() if budget is None else budget,
         target=target,
         sampler=find("samplers", sampler).load()() if isinstance(sampler, str) else sampler,
