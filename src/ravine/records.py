@@ -12,6 +12,9 @@ from typing import Any
 GRID = 1.02  # ratio of the geometric grid of recorded steps after step 100
 FORMAT = 1
 
+# What every row has; terms.*, metrics.*, counts.* and scalars.* come with the objective, the caller and the method.
+COLUMNS = ("step", "seconds", "cpu_seconds", "stage", "method", "loss", "grad_norm", "step_norm", "status")
+
 
 def next_recorded(step: int, every: int | None = None) -> int:
     """The first recorded step after `step`: every step to 100, then a grid of ratio 1.02, and multiples of `every`.

@@ -24,7 +24,7 @@ from .configuration import NotPlain, describe
 from .execute import execute
 from .precision import check
 from .precision import precision as scope
-from .prepare import Request
+from .prepare import Request, as_sampler
 from .run import Run
 from .seed import check_seed
 
@@ -93,7 +93,7 @@ def solve(
         seed=check_seed(seed),
         budget=Budget() if budget is None else budget,
         target=target,
-        sampler=find("samplers", sampler).load()() if isinstance(sampler, str) else sampler,
+        sampler=as_sampler(sampler),
         sizes=dict(sizes or {}),
         every=every,
         precision=precision,
