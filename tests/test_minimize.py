@@ -9,9 +9,8 @@ import optax
 import pytest
 from small import DECAY, DECAY_START, FIT, POINTS, SCALAR, network, residual, start, steady
 
-from ravine import Budget, LeastSquares, Scalar, Term, minimize
+from ravine import Budget, LeastSquares, Scalar, Term, minimize, records
 from ravine import methods as m
-from ravine import records
 from ravine.driver import engine, memory
 
 jnp = jax.numpy

@@ -44,8 +44,8 @@ def minimize(
     trainable   prefix tree of bools over params; everything else is bound into the objective
     bounds      prefix tree of (lo, hi), None for a free leaf or end; acts by a smooth reparametrisation
     sampler     moves points between steps, see ravine.sampling; an instance or a name ('guard')
-    draw        draw(seed, sizes) -> {term: points}: fresh points for the sampler and for the statistic q, sizes[term] rows each,
-                every row like one of the term's own
+    draw        draw(seed, sizes) -> {term: points}: fresh points for the sampler and for the statistic q;
+                sizes[term] rows each, every row like one of the term's own
     metrics     {name: fn(params) -> number}, scored off the clock at recorded rows
     every       also record multiples of this step
     precision   'float64' (default) or 'float32', scoped to this call

@@ -193,7 +193,7 @@ def _check_method(method: Method, bound: Objective, sampler: Sampler | None, dty
 
 
 def as_sampler(given: Any) -> Sampler | None:
-    """A sampler from a sampler, its class or its name; None as it is. Raises TypeError or LookupError (one sentence)."""
+    """A sampler from a sampler, its class or its name; None as it is. Raises TypeError or LookupError, a sentence."""
     if isinstance(given, str):
         given = find("samplers", given).load()
     if isinstance(given, type) and issubclass(given, Sampler):
