@@ -47,6 +47,7 @@ format: env  ## apply the format and the safe fixes
 
 bench: env  ## the benchmarks (hours on an idle machine); each file in benchmarks/ says what it measures
 	$(BIN)/python benchmarks/lm_step.py
+	$(BIN)/python benchmarks/optax_overhead.py
 	$(BIN)/python benchmarks/quasi_newton.py
 	$(BIN)/python benchmarks/accuracy.py run
 	$(BIN)/python benchmarks/accuracy.py table
