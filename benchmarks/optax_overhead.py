@@ -7,10 +7,10 @@ step, compilation apart. Every loop takes the same number of Adam steps (learnin
 problem with its default points, from the same parameters:
 
     bare     jax.lax.scan of jax.value_and_grad(objective.value), optax update and apply_updates; nothing else
-    optax    one device call of the driver (`Engine.advance`) through `Optax(optax.adam(1e-3))`
+    adapter  one device call of the driver (`Engine.advance`) through `Optax(optax.adam(1e-3))`
     preset   likewise through `Adam()`
 
-The three are sampled in turn, so that a busy machine slows all of them; `optax_ratio` and `preset_ratio` are medians
+The three are sampled in turn, so that a busy machine slows all of them; `adapter_ratio` and `preset_ratio` are medians
 over the rounds of the ratio within a round. `agree` is the largest relative difference of the final losses from the
 bare one's. For numbers that can be compared, pin it to one core:
 
@@ -107,15 +107,15 @@ def measure(depth: int, width: int, repeats: int, seconds: float) -> dict:
     steps = max(20, int(1e3 * seconds / min(milliseconds(trial, 20) for _ in range(3))))
     loops = {
         "bare": bare(objective, params, steps),
-        "optax": driven(objective, params, Optax(optax.adam(1e-3)), steps),
+        "adapter": driven(objective, params, Optax(optax.adam(1e-3)), steps),
         "preset": driven(objective, params, Adam(), steps),
     }
     losses = {name: run() for name, run in loops.items()}  # compiles
     rounds = [{name: milliseconds(run, steps) for name, run in loops.items()} for _ in range(repeats)]
     result = {name: statistics.median(r[name] for r in rounds) for name in loops}
-    for name in ("optax", "preset"):
+    for name in ("adapter", "preset"):
         result[f"{name}_ratio"] = statistics.median(r[name] / r["bare"] for r in rounds)
-    result["agree"] = max(abs(losses[n] / losses["bare"] - 1) for n in ("optax", "preset"))
+    result["agree"] = max(abs(losses[n] / losses["bare"] - 1) for n in ("adapter", "preset"))
     sizes = {"N": sum(t.n for t in objective.parts.values()), "P": sum(np.size(p) for p in jax.tree.leaves(params))}
     return {**sizes, "steps": steps, "repeats": repeats, **result}
 

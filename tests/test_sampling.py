@@ -278,6 +278,7 @@ def test_growth_recompiles_once_and_goes_on():
         ),
         (lambda: minimize(SCALAR, start(), "adam", sampler=PointGuard(), draw=draw), "PointGuard needs residual rows"),
         (lambda: minimize(SCALAR, start(), "adam", sampler=ResidualAdaptive(), draw=draw), "ResidualAdaptive needs"),
+        (lambda: minimize(SCALAR, start(), "adam", sampler=Fresh(), draw=draw), "Fresh needs named terms .* use Fixed"),
         (lambda: Fresh(every=0), r"Fresh\(every=0\): must be a positive number of steps"),
         (lambda: PointGuard(threshold=1.0), "need threshold > 1"),
         (lambda: PointGuard(swap=0.0), "swap in"),

@@ -59,6 +59,21 @@ def dumps(value: Any, indent: int | None = None) -> str:
     return json.dumps(encode(value), allow_nan=False, ensure_ascii=False, indent=indent)
 
 
+def make_folder(path: Path) -> list[Path]:
+    """Make `path`. Returns the folders that were missing, innermost first, so that a refused run can take them back."""
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove the folders in turn, up to the first one that holds something."""
+    for folder in folders:
+        if not folder.is_dir() or any(folder.iterdir()):
+            return
+        folder.rmdir()
+
+
 def write_text(path: Path, text: str) -> None:
     """Atomically: a reader, or a kill at any moment, sees the old file or the new one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -124,7 +124,12 @@ def _run_options(parser: _Parser) -> None:
     parser.add_argument("--target", type=_positive("--target"), help="stop once the relative L2 error is this small")
     parser.add_argument("--sampler", help="a name from `ravine list samplers` (default: points guarded, else fixed)")
     parser.add_argument("--set", action="append", default=[], metavar="PART.NAME=VALUE", help="see below; repeatable")
-    parser.add_argument("--out", metavar="DIR", help="a new or empty folder (default: runs/NAME, numbered if taken)")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=_path("runs/mine"),
+        help="a new or empty folder (default: runs/NAME, numbered if taken)",
+    )
 
 
 def _resume(parser: _Parser) -> None:
@@ -133,7 +138,8 @@ def _resume(parser: _Parser) -> None:
 
 def _report(parser: _Parser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs or comparisons")
-    parser.add_argument("--out", metavar="FILE", help="the HTML file (default: report.html beside what it shows)")
+    beside = "the HTML file (default: report.html beside what it shows)"
+    parser.add_argument("--out", metavar="FILE", type=_path("report.html"), help=beside)
 
 
 def _integer(name: str, least: int):
@@ -145,6 +151,15 @@ def _integer(name: str, least: int):
         if value < least:
             raise Usage(f"{name} {text}: must be a whole number, at least {least}.")
         return value
+
+    return convert
+
+
+def _path(example: str):
+    def convert(text: str) -> str:
+        if not text.strip():
+            raise Usage(f"--out {text!r}: names nothing; write a path, such as {example}, or leave --out away.")
+        return text
 
     return convert
 

@@ -225,7 +225,8 @@ def _check_draws(sampler: Sampler | None, source: Source | None, bound: Objectiv
     if isinstance(bound, LeastSquares):
         names = list(dict.fromkeys([*names, *movable(bound, source)]))
     if names:
-        drawn(source, seed, {name: bound.parts[name].n for name in names}, bound)
+        terms: dict[str, Any] = getattr(bound, "parts", {})
+        drawn(source, seed, {name: terms[name].n for name in names}, bound)
 
 
 def _check_curvature(bound: Objective, free: Params, methods: tuple) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..model import Model
 from ..problem import Points, Problem
-from ..records import FORMAT, dumps, write_text
+from ..records import FORMAT, dumps, make_folder, remove_empty, write_text
 from ..registry import find
 from ..sampling.base import Sampler
 from ..sampling.fixed import Fixed
@@ -160,8 +160,9 @@ def _configuration(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(request: Request, resumed: bool) -> Run:
-    folder = request.folder
+    folder, made = request.folder, []
     if folder is not None and not resumed:
+        made = make_folder(folder)
         # Written first, so that a run killed at any moment can be read and resumed.
         write_text(folder / "run.json", dumps({"format": FORMAT, **request.summary, "status": "running"}, indent=1))
     try:
@@ -169,6 +170,7 @@ def _run(request: Request, resumed: bool) -> Run:
     except BaseException:
         if folder is not None and not resumed and not (folder / "checkpoint").is_dir():
             (folder / "run.json").unlink(missing_ok=True)  # refused before it began: leave no half run behind
+            remove_empty(made)
         raise
 
 
@@ -181,7 +183,6 @@ def _empty(folder: Path) -> Path:
             raise ValueError(f"out={str(folder)!r} is not empty; give a new folder.")
         if resumable:
             raise ValueError(f"out={str(folder)!r} already holds a run; resume it, or give a new folder.")
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

@@ -99,7 +99,7 @@ def needs_residual(sampler: Sampler, objective) -> str | None:
         return None
     return (
         f"{type(sampler).__name__} needs residual rows (LeastSquares); {type(objective).__name__} has none; "
-        "use sampler Fixed or Fresh."
+        "use Fixed, or Fresh where there are named terms."
     )
 
 

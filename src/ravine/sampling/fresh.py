@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
+from ..types import Structure
 from .base import Look, Sampler, check_every, drawn
 
 
@@ -18,6 +19,11 @@ class Fresh(Sampler):
 
     def __check_init__(self):
         check_every(self)
+
+    def check(self, objective) -> str | None:
+        if Structure.TERMS in objective.structure:
+            return None
+        return f"Fresh needs named terms (LeastSquares, Composite); {type(objective).__name__} has none; use Fixed."
 
     def draws(self, objective, source) -> list[str]:
         kept = getattr(source, "measured", frozenset())
