@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ravine import registry
+from ravine.bench import pool
 from ravine.bench.task import Task
 from ravine.cli import main
 from ravine.cli.folders import free, run_name
@@ -104,17 +105,24 @@ WRONG = [
     ("solve poisson2d --budget -5s", "positive"),
     ("solve poisson2d --budget 2.5steps", "whole number"),
     ("solve poisson2d --budget", "--budget"),
+    ("solve poisson2d --budget 5s,6s", "5s and 6s are both seconds"),
+    ("solve poisson2d --budget 1m,10steps,30s", "1m and 30s are both seconds"),
     ("solve poisson2d --target -1e-6", "--target -1e-6"),
     ("solve poisson2d --target nan", "--target nan"),
     ("solve poisson2d --target low", "--target low"),
     ("solve poisson2d --seed -1", "--seed -1"),
     ("solve poisson2d --seed 1.5", "--seed 1.5"),
+    ("solve poisson2d --seed 99999999999999999999", "at most 4294967295"),
     ("solve poisson2d --sampler frsh", "'fresh'"),
     ("solve poisson2d --set damping=1", "PART.NAME=VALUE"),
     ("solve poisson2d --method lm --set ml.damping=1", "choose one of lm"),
     ("solve poisson2d --model.width", "needs a value"),
     ("solve poisson2d --out full", "full-2"),
     ("solve poisson2d --out full/file", "is a file"),
+    ("solve poisson2d --out=", "--out '': names nothing; write a path, such as runs/mine"),
+    ("solve poisson2d --out .", "such as poisson2d-auto."),
+    ("compare poisson2d --methods adam --out .", "such as compare-poisson2d."),
+    ("report full --out=", "--out '': names nothing; write a path, such as report.html"),
     ("compare poisson2d", "--methods"),
     ("compare poisson2d,poison2d --methods adam", "'poisson2d'"),
     ("compare poisson2d --methods adam,lbgfs", "'lbfgs'"),
@@ -124,7 +132,10 @@ WRONG = [
     ("compare poisson2d --methods adam --set lm.damping=1", "choose one of adam"),
     ("compare poisson2d --methods adam --out full", "full-2"),
     ("resume nowhere", "nowhere"),
-    ("report nowhere", "nowhere"),
+    ("resume full/file", "`full/file` is a file"),
+    ("report nowhere", "`nowhere` does not exist"),
+    ("report nowhere elsewhere", "`nowhere` does not exist"),
+    ("report full/file", "`full/file` is a file"),
     ("report full --out nowhere/report.html", "nowhere"),
     # what only the classes know: the second pass
     ("solve poisson2d --problem.nn_pde 3", "'n_pde'"),
@@ -136,6 +147,9 @@ WRONG = [
     ("solve poisson2d --method adam --set adam.learningrate=1", "'learning_rate'"),
     ("solve poisson2d --method adam --set adam.learning_rate=-1", "positive"),
     ("compare poisson2d --methods adam --model.widht 3", "'width'"),
+    # what only a run can refuse
+    ("solve deepritz2d --method lm --set lm.form=dual", 'form="dual" needs residual rows'),
+    ("solve deepritz2d --method adam --sampler rad --out a/b", "ResidualAdaptive needs residual rows"),
 ]
 
 
@@ -151,6 +165,63 @@ def test_wrong_usage_gets_one_sentence(words, expected, elsewhere, capsys):
     assert expected in said[0]
     left = {path.name for path in elsewhere.iterdir()} - {"cache"}
     assert left == {"full"}, "wrong usage leaves nothing behind"
+
+
+def test_an_empty_folder_of_the_user_is_kept_when_the_run_is_refused(elsewhere):
+    (elsewhere / "mine").mkdir()
+    assert main(["solve", "deepritz2d", "--method", "lm", "--set", "lm.form=dual", "--out", "mine"]) == 2
+    assert list((elsewhere / "mine").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_comparison_whose_runs_are_all_refused_is_wrong_usage(elsewhere, capsys, monkeypatch):
+    started, start = [], pool._start
+    monkeypatch.setattr(pool, "_start", lambda task, *rest: (started.append(task.seed), start(task, *rest))[1])
+    words = ["compare", "deepritz2d", "--methods", "lm", "--set", "lm.form=dual", "--seeds", "3", "--budget", "5steps"]
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.splitlines()[-1].startswith('ravine: LevenbergMarquardt: form="dual" needs residual rows')
+    assert started == [0], "the other seeds are refused without a process"
+    assert {path.name for path in elsewhere.iterdir()} <= {"cache"}
+
+    assert main([*words[:3], "lm,sgd", *words[4:], "--out", "c"]) == 1
+    statuses = [json.loads((Path("c/deepritz2d") / f"{n}/run.json").read_text())["status"] for n in ("lm-s2", "sgd-s2")]
+    assert statuses == ["failed", "budget"] and started == [0, 0, 0, 1, 2]
+
+
+def test_resume_names_the_unfinished_runs_of_a_comparison(elsewhere, capsys):
+    names = [f"poisson2d/adam-s{seed}" for seed in range(8)]
+    for seed, name in enumerate(names):
+        (Path("c") / name / "checkpoint").mkdir(parents=True)
+        record = {"format": 1, "method": "adam", "status": "budget" if seed == 0 else "interrupted"}
+        (Path("c") / name / "run.json").write_text(json.dumps(record))
+        if seed != 1:
+            (Path("c") / name / "checkpoint" / "step-000000000000.npz").write_bytes(b"")
+    Path("c/compare.json").write_text(json.dumps({"format": 1, "runs": names}))
+    assert main(["resume", "c"]) == 2
+    sentence = capsys.readouterr().err
+    listed = ", ".join(f"c/poisson2d/adam-s{seed}" for seed in range(2, 7))
+    assert sentence == f"ravine: c: is a comparison; resume its unfinished runs one by one: {listed} and 1 more.\n"
+
+    Path("c/compare.json").write_text(json.dumps({"format": 1, "runs": names[:2]}))
+    assert main(["resume", "c"]) == 2
+    assert "none of its runs is unfinished with a checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_damaged_checkpoint_is_said_in_one_line(elsewhere, capsys):
+    assert main(["solve", "poisson2d", "--method", "adam", "--budget", "20steps", "--out", "r", *TINY]) == 0
+    record = json.loads(Path("r/run.json").read_text(encoding="utf8"))
+    record["status"], record["task"]["budget"] = "interrupted", "30steps"
+    Path("r/run.json").write_text(json.dumps(record), encoding="utf8")
+    newest = sorted(Path("r/checkpoint").glob("*.npz"))[-1]
+    newest.write_bytes(newest.read_bytes()[:100])
+    capsys.readouterr()
+    assert main(["resume", "r"]) == 0
+    err = capsys.readouterr().err
+    (said,) = [text for text in err.splitlines() if "checkpoint" in text and "going on" not in text]
+    assert said.startswith(f"ravine: checkpoint {newest.name} cannot be read") and said.endswith("(step 0) is used.")
+    assert "UserWarning" not in err and ".py" not in err
 
 
 def test_exit_statuses():
@@ -174,6 +245,12 @@ def test_progress_line():
     )
     assert time_left(row, Budget(steps=2400)) == "15 s left"
     assert time_left({"step": 0, "seconds": 0.0}, Budget(steps=10)) is None
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, "1", True])
+def test_seeds_of_tasks_have_the_range_of_the_driver(seed):
+    with pytest.raises(ValueError, match=r"seed .*: must be a nonnegative whole number, at most 4294967295\."):
+        Task("poisson2d", "adam", seed=seed)
 
 
 def test_tasks_survive_the_trip_to_another_process():

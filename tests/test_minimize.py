@@ -9,7 +9,7 @@ import optax
 import pytest
 from small import DECAY, DECAY_START, FIT, POINTS, SCALAR, network, residual, start, steady
 
-from ravine import Budget, LeastSquares, Scalar, Term, minimize
+from ravine import Budget, LeastSquares, Scalar, Term, minimize, records
 from ravine import methods as m
 from ravine.driver import engine, memory
 
@@ -63,6 +63,7 @@ def test_columns():
     run = minimize(FIT, start(), m.LevenbergMarquardt(), budget=Budget(steps=3), metrics={"l2": l2})
     row = run.rows[0]
     fixed = ["step", "seconds", "cpu_seconds", "stage", "method", "loss", "grad_norm", "step_norm", "status"]
+    assert set(fixed) == {c for c in row if "." not in c} == set(records.COLUMNS)
     assert set(fixed) | {"terms.fit", "metrics.l2", "counts.residual", "counts.vjp", "counts.sampler"} <= set(row)
     assert any(k.startswith("scalars.") for k in row)
     assert {type(v) for k, v in row.items() if k not in ("method", "status")} <= {int, float}
@@ -109,6 +110,12 @@ def test_other_points_weights_and_options_compile_nothing():
 
 
 # -- budgets ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["float64", "float32"])
+def test_the_largest_seed_runs(precision):
+    run = minimize(FIT, start(), m.Adam(), seed=2**32 - 1, budget=Budget(steps=1), precision=precision)
+    assert run.provenance["seed"] == run.summary["seed"] == 2**32 - 1 and run.steps == 1
 
 
 def test_budget_of_evaluations():
@@ -272,6 +279,10 @@ def matrix(params, x):
     return jnp.ones((2, 2)) * params["w"][0]
 
 
+def coupled(**options):
+    return LeastSquares({"fit": Term(lambda p, xs: p["w"][:3] * jnp.sum(xs), POINTS, coupled=True, **options)})
+
+
 WRONG = {
     "a function": (lambda: minimize(lambda p: 0.0, start()), TypeError, "objective: got function; wrap it as"),
     "a bare term": (lambda: minimize(Term(residual, POINTS), start()), TypeError, "got Term; wrap it as LeastSquares"),
@@ -306,12 +317,49 @@ WRONG = {
         "no method called 'adm'; did you mean 'adam'",
     ),
     "no method": (lambda: minimize(FIT, start(), None), TypeError, "method=None: give a ravine method"),
-    "a sampler name": (lambda: minimize(FIT, start(), sampler="guard"), TypeError, "sampler: got 'guard'"),
+    "a sampler name": (lambda: minimize(FIT, start(), sampler="gard"), LookupError, "'gard'; did you mean 'guard'"),
+    "a sampler": (lambda: minimize(FIT, start(), sampler=3), TypeError, r"sampler: got 3; give PointGuard\(\)"),
     "a callback": (lambda: minimize(FIT, start(), callbacks=print), TypeError, "callbacks: give a list of functions"),
     "progress": (lambda: minimize(FIT, start(), progress=True), TypeError, "progress: must be callable; got True"),
     "a metric": (lambda: minimize(FIT, start(), metrics={"l2": 1.0}), TypeError, "l2: must be callable; got 1.0"),
+    "a metric called as a column": (
+        lambda: minimize(FIT, start(), metrics={"loss": l2}),
+        ValueError,
+        r"metrics: 'loss' must be text, and no column that every row has \(step, .*, loss, ",
+    ),
+    "a metric without a name": (lambda: minimize(FIT, start(), metrics={2: l2}), ValueError, "metrics: 2 must be text"),
+    "a negative weight": (
+        lambda: Term(residual, POINTS, weight=-1.0),
+        ValueError,
+        "weight must be nonnegative and finite",
+    ),
+    "an infinite weight": (
+        lambda: Term(residual, POINTS, weight=math.inf),
+        ValueError,
+        "weight must be nonnegative and f",
+    ),
+    "infinite quadrature": (
+        lambda: Term(residual, POINTS, quadrature=np.r_[np.ones(23), np.inf]),
+        ValueError,
+        "quadrature must be nonnegative and finite",
+    ),
+    "quadrature of a coupled term": (
+        lambda: minimize(coupled(quadrature=np.ones(24)), start(), m.Adam()),
+        ValueError,
+        r"term 'fit': its coupled function returns 3 rows, so quadrature must have shape \(3,\); got \(24,\)",
+    ),
+    "weights of a coupled term": (
+        lambda: minimize(coupled(weight=np.ones(24)), start(), m.Adam()),
+        ValueError,
+        r"term 'fit': its coupled function returns 3 rows, so weight must be a scalar or of shape \(3,\); got \(24,\)",
+    ),
     "metrics": (lambda: minimize(FIT, start(), metrics=l2), TypeError, "metrics: give a dictionary"),
     "a seed": (lambda: minimize(FIT, start(), seed=-1), ValueError, "seed=-1: must be a nonnegative whole number"),
+    "a huge seed": (
+        lambda: minimize(FIT, start(), seed=2**70),
+        ValueError,
+        "seed=1180591620717411303424: .*at most 429",
+    ),
     "every": (lambda: minimize(FIT, start(), every=0), ValueError, "every=0: must be a positive whole number"),
     "a checkpoint": (lambda: minimize(FIT, start(), checkpoint=__file__), ValueError, "is a file; give a folder"),
     "no steps": (lambda: Budget(steps=0), ValueError, r"Budget\(steps=0\): must be a positive finite number"),

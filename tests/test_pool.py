@@ -77,7 +77,7 @@ def test_every_task_leaves_a_record(tasks, workers):
     assert "exit status 7" in found[4].reason
     assert all(heard.events.count((seed, "row")) == 1 for seed in (0, 1, 2, 3, 6))
     last = {seed: kind for seed, kind in heard.events}
-    assert last == {0: "done", 1: "failed", 2: "failed", 3: "failed", 6: "failed"}
+    assert last == {0: "done", 1: "failed", 2: "failed", 3: "refused", 6: "failed"}
 
 
 def test_several_workers_are_pinned_to_one_thread_each_and_one_is_left_alone(tasks):

@@ -232,7 +232,9 @@ PARAMS = {"net": start(), "rate": np.asarray(0.5)}
 @pytest.mark.parametrize(
     "bounds, words",
     [
-        ({"net": None, "rate": [0, 1]}, "prefix tree of pairs"),
+        ({"net": None, "rate": [0, 1]}, r"write a pair as a tuple \(lo, hi\)"),
+        ({"net": {"b": [np.zeros(8), None], "c": None, "w": None}, "rate": None}, "write a pair as a tuple"),
+        ({"net": None, "rate": [0, 1, 2]}, "prefix tree of pairs"),
         ({"net": None, "rate": 0.5}, "prefix tree of pairs"),
         ({"rate": (0, 1)}, "not a prefix of params"),
         ({"net": None, "rate": (0.6, 1.0)}, r"params\['rate'\] = \(0\.6, 1\.0\): need lo < starting value < hi"),

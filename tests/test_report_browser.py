@@ -185,6 +185,8 @@ def test_a_phone_scrolls_tables_not_the_page(visit, page):
     measure = """addEventListener("load", () => parent.postMessage({
       page: document.documentElement.scrollWidth, window: innerWidth,
       plots: Math.max(...[...document.querySelectorAll(".main-svg")].map((s) => s.getBoundingClientRect().right)),
+      cells: Math.max(...[...document.querySelectorAll(".status td")].map((c) => c.getBoundingClientRect().right)),
+      reasons: Math.min(...[...document.querySelectorAll(".status .reason")].map((c) => c.clientWidth)),
       tables: Math.max(...[...document.querySelectorAll("table")].map((t) => t.scrollWidth)) }, "*"));"""
     copy = with_script(page, "phone.html", measure, head=True)
     frame = page.with_name("frame.html")
@@ -197,6 +199,8 @@ def test_a_phone_scrolls_tables_not_the_page(visit, page):
     seen = json.loads(title[1])
     assert seen["window"] == seen["page"] == 375
     assert seen["plots"] <= 375 < seen["tables"]
+    assert seen["cells"] <= 375, "the status, its reason and its numbers are read without scrolling sideways"
+    assert seen["reasons"] > 300, "the reason has the whole width"
 
 
 def test_prints_to_pages(visit, page, tmp_path):

@@ -51,7 +51,7 @@ class Term(eqx.Module):
     `fn(params, x)` returns () or (c,) for one row x of `points` (any pytree row; usually (d,)).
     `coupled=True`: `fn(params, points)` returns (m,) or (m, c) for residuals that mix points (integrals, weak forms).
     `weight`: scalar or (n,), nonnegative. `quadrature`: (n,) nonnegative (length m when coupled), default 1/n each.
-    Raises ValueError for empty or ragged points, negative weights, or lengths that do not match.
+    Raises ValueError for empty or ragged points, negative or infinite weights, or lengths that do not match.
     """
 
     fn: Callable
@@ -77,7 +77,7 @@ class Term(eqx.Module):
                 continue
             if not np.issubdtype(value.dtype, np.number) or np.issubdtype(value.dtype, np.complexfloating):
                 raise ValueError(f"Term: {name} must be real numbers; got dtype {value.dtype}.")
-            if not bool(np.all(np.asarray(value) >= 0)):
+            if not bool(np.all(np.isfinite(np.asarray(value)) & (np.asarray(value) >= 0))):
                 raise ValueError(f"Term: {name} must be nonnegative and finite; it scales squared rows.")
             allowed = ((), (n,)) if name == "weight" else ((n,),)
             if not self.coupled and np.shape(value) not in allowed:

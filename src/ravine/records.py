@@ -12,6 +12,9 @@ from typing import Any
 GRID = 1.02  # ratio of the geometric grid of recorded steps after step 100
 FORMAT = 1
 
+# What every row has; terms.*, metrics.*, counts.* and scalars.* come with the objective, the caller and the method.
+COLUMNS = ("step", "seconds", "cpu_seconds", "stage", "method", "loss", "grad_norm", "step_norm", "status")
+
 
 def next_recorded(step: int, every: int | None = None) -> int:
     """The first recorded step after `step`: every step to 100, then a grid of ratio 1.02, and multiples of `every`.
@@ -54,6 +57,21 @@ def decode_row(row: dict[str, Any]) -> dict[str, Any]:
 
 def dumps(value: Any, indent: int | None = None) -> str:
     return json.dumps(encode(value), allow_nan=False, ensure_ascii=False, indent=indent)
+
+
+def make_folder(path: Path) -> list[Path]:
+    """Make `path`. Returns the folders that were missing, innermost first, so that a refused run can take them back."""
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return missing
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove the folders in turn, up to the first one that holds something."""
+    for folder in folders:
+        if not folder.is_dir() or any(folder.iterdir()):
+            return
+        folder.rmdir()
 
 
 def write_text(path: Path, text: str) -> None:

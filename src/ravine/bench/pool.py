@@ -46,23 +46,49 @@ class _Worker:
 def run_all(tasks: Sequence[Task], workers: int, listener: Listener) -> bool:
     """Run every task, `workers` at a time, each pinned to one core if there are several. False if interrupted.
 
-    Afterwards every task's folder holds a run.json: that of the run, or one with status failed (the process died
-    or refused the task), not_installed (a rival's library is absent) or interrupted (never started).
+    A task refused before its first row is refused for its other seeds too, without a process. Afterwards every task's
+    folder holds a run.json: that of the run, or one with status failed (the process died or refused the task),
+    not_installed (a rival's library is absent) or interrupted (never started).
     """
     waiting, running = deque(tasks), {}
+    refused: dict[str, str] = {}
+    begun: set[str] = set()
+
+    def heard(task: Task, event: dict[str, Any]) -> None:
+        if event["event"] == "row":
+            begun.add(task.folder)
+        elif event["event"] == "refused" and task.folder not in begun:
+            refused[_kind(task)] = event["reason"]
+        listener(task, event)
+
     events: queue.Queue[tuple[_Worker, dict[str, Any] | None]] = queue.Queue()
     try:
         while waiting or running:
             while waiting and len(running) < workers:
+                task = waiting.popleft()
+                if (reason := refused.get(_kind(task))) is not None:
+                    listener(task, _refuse(task, reason))
+                    continue
                 slot = min(set(range(workers)) - set(running))
-                running[slot] = _start(waiting.popleft(), slot, workers > 1, events)
-            _handle(events.get(), running, listener)
+                running[slot] = _start(task, slot, workers > 1, events)
+            if running:
+                _handle(events.get(), running, heard)
     except KeyboardInterrupt:
         _wind_down(running, events, listener)
         for task in waiting:
             record(task, "interrupted", "The comparison was interrupted before this run started.")
         return False
     return True
+
+
+def _kind(task: Task) -> str:
+    """The task without its seed: what is refused before a run is names, options and structure, whatever the seed."""
+    return repr(dataclasses.replace(task, seed=0, folder="", command=""))
+
+
+def _refuse(task: Task, reason: str) -> dict[str, Any]:
+    record(task, "failed", reason)
+    return {"event": "refused", "reason": reason}
 
 
 def _start(task: Task, slot: int, pinned: bool, events: queue.Queue) -> _Worker:
@@ -137,15 +163,14 @@ def _settle(worker: _Worker) -> dict[str, Any]:
         record(worker.task, "not_installed", worker.last["reason"], worker.last["suggestion"])
         return {"event": "done", "status": "not_installed"}
     if kind == "refused":
-        reason = worker.last["reason"]
-    else:
-        reason = _how_it_died(worker.process.returncode)
-        worker.errors.seek(0)
-        text = worker.errors.read().decode("utf8", "replace").strip()
-        if text:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_text(folder / "stderr.txt", text + "\n")
-            reason += f" Its last words: {text.splitlines()[-1]} (all of them in stderr.txt)."
+        return _refuse(worker.task, worker.last["reason"])
+    reason = _how_it_died(worker.process.returncode)
+    worker.errors.seek(0)
+    text = worker.errors.read().decode("utf8", "replace").strip()
+    if text:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / "stderr.txt", text + "\n")
+        reason += f" Its last words: {text.splitlines()[-1]} (all of them in stderr.txt)."
     record(worker.task, "failed", reason)
     return {"event": "failed", "reason": reason}
 

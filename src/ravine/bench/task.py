@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..driver.budget import Budget
+from ..driver.seed import check_seed
 from ..registry import entries, find, nearest
 from ..rivals.library import LIBRARIES, require
 
@@ -41,8 +42,7 @@ class Task:
             sampler = find("samplers", self.sampler).name
             if is_rival(self.method) and sampler != "fixed":
                 raise ValueError(f"sampler {sampler!r}: {self.method} trains on fixed points; use 'fixed' for all.")
-        if isinstance(self.seed, bool) or self.seed < 0:
-            raise ValueError(f"seed {self.seed}: must be 0 or a positive whole number.")
+        check_seed(self.seed, "seed ")
         if self.target is not None and not 0 < self.target < float("inf"):
             raise ValueError(f"target {self.target:g}: must be a positive finite number.")
         known = self.owners()

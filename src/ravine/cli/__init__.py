@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TextIO
 
 from .parse import Usage, parse
 
@@ -24,7 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return request
         # BLAS threads wait for each other by spinning; beside a busy neighbour that made LM six times slower.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        status = import_module(f".{request.command}_command", __package__).run(request)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment] (a function takes the place of one)
+            status = import_module(f".{request.command}_command", __package__).run(request)
         sys.stdout.flush()
         return status
     except Usage as error:
@@ -37,6 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ravine: interrupted.", file=sys.stderr)
         return INTERRUPTED
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """A warning as a line of ours: the place in the code that Python would add tells a user of commands nothing."""
+    text = f"ravine: {' '.join(str(message).split())}\n"
+    if not issubclass(category, UserWarning):  # meant for those who write code
+        text = warnings.formatwarning(message, category, filename, lineno, line)
+    print(text, end="", file=file or sys.stderr, flush=True)
 
 
 def _wrong(sentence: str) -> int:

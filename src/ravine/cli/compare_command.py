@@ -7,12 +7,14 @@ import dataclasses
 import json
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from ..bench.task import Task, method_names, refusal
 from ..driver.budget import Budget
+from ..records import dumps, make_folder, remove_empty, write_text
 from ..registry import find, nearest
 from . import compile_cache, folders
 from .parse import Usage, settings
@@ -24,9 +26,14 @@ def run(request: argparse.Namespace) -> int:
     tasks, folder = plan(request)
     compile_cache.enable()
     check_options(tasks)
-    folder.mkdir(parents=True, exist_ok=True)
+    made = make_folder(folder)
     write_comparison(folder, tasks, request.line)
-    finished = execute(tasks, request.workers, request.json)
+    finished, refused = execute(tasks, request.workers, request.json)
+    if len(refused) == len(tasks):
+        for entry in folder.iterdir():  # new or empty before: all of it is ours
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        remove_empty(made)
+        raise Usage(_all_refused(refused))
     return hand_over(folder, tasks, request.json, finished)
 
 
@@ -96,10 +103,15 @@ def check_options(tasks: list[Task]) -> None:
                 raise Usage(reason) from None
 
 
+def _all_refused(reasons: list[str]) -> str:
+    different = list(dict.fromkeys(reasons))
+    if len(different) == 1:
+        return different[0]
+    return f"every run was refused, for {len(different)} reasons; the first: {different[0]}"
+
+
 def write_comparison(folder: Path, tasks: list[Task], line: str) -> None:
     """compare.json, written before the first run: the table is whole whatever happens later."""
-    from ..records import dumps, write_text
-
     record = {
         "format": FORMAT,
         "command": line,
@@ -112,12 +124,12 @@ def write_comparison(folder: Path, tasks: list[Task], line: str) -> None:
     write_text(folder / "compare.json", dumps(record, indent=1))
 
 
-def execute(tasks: list[Task], workers: int, quiet: bool) -> bool:
-    """All runs, with live progress. False if interrupted."""
+def execute(tasks: list[Task], workers: int, quiet: bool) -> tuple[bool, list[str]]:
+    """All runs, with live progress: whether they were left to finish, and the sentences of those that were refused."""
     from ..bench.pool import run_all
     from .progress import display
 
-    budget, count = Budget.parse(tasks[0].budget), {"done": 0}
+    budget, count, refused = Budget.parse(tasks[0].budget), {"done": 0}, []
     with display(quiet) as shown:
         shown.say(
             f"{len(tasks)} runs of {tasks[0].budget} each, {workers} at a time; a line follows once one has compiled."
@@ -128,13 +140,15 @@ def execute(tasks: list[Task], workers: int, quiet: bool) -> bool:
                 shown.row(task.label, event["row"], budget)
                 return
             count["done"] += 1
+            if event["event"] == "refused":
+                refused.append(event["reason"])
             shown.ended(task.label)
             shown.say(f"[{count['done']}/{len(tasks)}] {task.label}: {_outcome(task)}")
 
         finished = run_all(tasks, workers, listen)
         if not finished:
             shown.say("interrupted; what the runs had reached is kept.")
-    return finished
+    return finished, refused
 
 
 def _outcome(task: Task) -> str:

@@ -17,7 +17,8 @@ def choose(out: str | None, name: str) -> Path:
     if path.exists() and not path.is_dir():
         raise Usage(f"--out {out}: is a file; name a folder, such as {free(path)}.")
     if path.is_dir() and any(path.iterdir()):
-        raise Usage(f"--out {out}: is not empty; name a new folder, such as {free(path)}.")
+        beside = path if path.name not in ("", "..") else path / slug(name)  # `.` and `/` have no name to number
+        raise Usage(f"--out {out}: is not empty; name a new folder, such as {free(beside)}.")
     return path
 
 

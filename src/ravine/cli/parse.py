@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .. import __version__
+from ..driver.seed import check_seed
 from ..registry import KINDS, nearest
 
 COMMANDS = {
@@ -100,7 +101,7 @@ def _list(parser: _Parser) -> None:
 def _solve(parser: _Parser) -> None:
     parser.add_argument("problem", metavar="PROBLEM", help="a name from `ravine list problems`")
     parser.add_argument("--method", default="auto", help="a name, or stages such as adam:500+lm (default: auto)")
-    parser.add_argument("--seed", type=_integer("--seed", 0), default=0, help="initial parameters and points (0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="initial parameters and points (0)")
     parser.add_argument("--name", help="name of the run (default: PROBLEM-METHOD)")
     _run_options(parser)
 
@@ -123,7 +124,12 @@ def _run_options(parser: _Parser) -> None:
     parser.add_argument("--target", type=_positive("--target"), help="stop once the relative L2 error is this small")
     parser.add_argument("--sampler", help="a name from `ravine list samplers` (default: points guarded, else fixed)")
     parser.add_argument("--set", action="append", default=[], metavar="PART.NAME=VALUE", help="see below; repeatable")
-    parser.add_argument("--out", metavar="DIR", help="a new or empty folder (default: runs/NAME, numbered if taken)")
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=_path("runs/mine"),
+        help="a new or empty folder (default: runs/NAME, numbered if taken)",
+    )
 
 
 def _resume(parser: _Parser) -> None:
@@ -132,7 +138,8 @@ def _resume(parser: _Parser) -> None:
 
 def _report(parser: _Parser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs or comparisons")
-    parser.add_argument("--out", metavar="FILE", help="the HTML file (default: report.html beside what it shows)")
+    beside = "the HTML file (default: report.html beside what it shows)"
+    parser.add_argument("--out", metavar="FILE", type=_path("report.html"), help=beside)
 
 
 def _integer(name: str, least: int):
@@ -146,6 +153,26 @@ def _integer(name: str, least: int):
         return value
 
     return convert
+
+
+def _path(example: str):
+    def convert(text: str) -> str:
+        if not text.strip():
+            raise Usage(f"--out {text!r}: names nothing; write a path, such as {example}, or leave --out away.")
+        return text
+
+    return convert
+
+
+def _seed(text: str) -> int:
+    try:
+        number: int | str = int(text)
+    except ValueError:
+        number = text
+    try:
+        return check_seed(number, "--seed ")
+    except ValueError as error:
+        raise Usage(str(error)) from None
 
 
 def _positive(name: str):

@@ -15,13 +15,10 @@ def run(request: argparse.Namespace) -> int:
     from ..report import plain_summary, summary, write_report
 
     paths = [Path(name) for name in request.runs]
-    out = Path(request.out) if request.out else _beside(paths)
-    if out.is_dir():
-        raise Usage(f"--out {out}: is a folder; name a file, such as {out / 'report.html'}.")
-    if not out.parent.is_dir():
-        raise Usage(f"--out {out}: there is no folder {out.parent}.")
+    if request.out is not None:
+        _check_out(Path(request.out))
     try:
-        report = write_report(paths, out)
+        report = write_report(paths, _beside(paths) if request.out is None else request.out)
     except ValueError as error:
         raise Usage(str(error)) from None
     if request.json:
@@ -30,6 +27,13 @@ def run(request: argparse.Namespace) -> int:
         show(paths, summary, plain_summary)
         print(f"\nreport  {report}")
     return 0
+
+
+def _check_out(out: Path) -> None:
+    if out.is_dir():
+        raise Usage(f"--out {out}: is a folder; name a file, such as {out / 'report.html'}.")
+    if not out.parent.is_dir():
+        raise Usage(f"--out {out}: there is no folder {out.parent}.")
 
 
 def _beside(paths: list[Path]) -> Path:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from ..bench.task import Task
 from ..report import load_run
+from ..report.load import collect
 from . import compile_cache
 from .parse import Usage
 from .solve_command import carry_out, hand_over
 
 UNFINISHED = ("running", "interrupted", "failed", "not_installed")
+SHOWN = 5  # runs named in a sentence
 
 
 def run(request: argparse.Namespace) -> int:
@@ -30,7 +32,7 @@ def run(request: argparse.Namespace) -> int:
         return 0
     if "task" not in found:
         raise Usage(f"{folder}: was not started by `ravine solve`; call ravine.minimize again with its checkpoint.")
-    if not any((folder / "checkpoint").glob("*.npz")):
+    if not _has_checkpoint(folder):
         raise Usage(f"{folder}: holds no checkpoint to go on from; start it again: {found.get('command')}")
     try:
         task = Task(**found["task"], folder=str(folder), command=found.get("command") or "")
@@ -45,6 +47,8 @@ def run(request: argparse.Namespace) -> int:
 def load_run_start(folder: Path) -> dict:
     """run.json, also that of a run killed before it had a reason. Raises ValueError with a sentence."""
     path = folder / "run.json"
+    if (folder / "compare.json").is_file():
+        raise ValueError(_unfinished(folder))
     if not path.is_file():
         load_run(folder)  # raises, naming the nearest run
     try:
@@ -54,3 +58,17 @@ def load_run_start(folder: Path) -> dict:
     if not isinstance(found, dict) or "status" not in found:
         raise ValueError(f"{path}: is not a record of a run.")
     return found
+
+
+def _has_checkpoint(folder: Path) -> bool:
+    return any((folder / "checkpoint").glob("*.npz"))
+
+
+def _unfinished(folder: Path) -> str:
+    """What can be resumed of a comparison, as a sentence."""
+    runs = [run for run in collect([folder]).runs if run.status in UNFINISHED]
+    names = [str(run.folder) for run in runs if _has_checkpoint(run.folder)]
+    if not names:
+        return f"{folder}: is a comparison, and none of its runs is unfinished with a checkpoint to go on from."
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"{folder}: is a comparison; resume its unfinished runs one by one: {', '.join(names[:SHOWN])}{more}."

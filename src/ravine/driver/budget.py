@@ -45,6 +45,7 @@ class Budget:
     def parse(cls, text: str) -> Budget:
         """'60s', '2m', '2000steps', '1e5evaluations', several joined by ','. Raises ValueError with a sentence."""
         spent: dict[str, Any] = {}
+        said: dict[str, str] = {}
         for part in text.split(","):
             match = _TEXT.match(part.lower())
             if not match:
@@ -55,14 +56,17 @@ class Budget:
             except ValueError:
                 raise ValueError(f"budget {part.strip()!r}: {number!r} is not a number.") from None
             if unit in _STEPS:
-                spent["steps"] = int(value) if value == int(value) else value
+                kind, amount = "steps", int(value) if value == int(value) else value
             elif unit in _EVALUATIONS:
-                spent["evaluations"] = value
+                kind, amount = "evaluations", value
             elif unit in _SECONDS:
-                spent["seconds"] = value * _SECONDS[unit]
+                kind, amount = "seconds", value * _SECONDS[unit]
             else:
                 known = "s, m, h, steps, evaluations"
                 raise ValueError(f"budget {part.strip()!r}: the unit {unit!r} is unknown; use one of {known}.")
+            if kind in spent:
+                raise ValueError(f"budget {text!r}: {said[kind]} and {part.strip()} are both {kind}; give one of them.")
+            spent[kind], said[kind] = amount, part.strip()
         return cls(**spent)
 
     def describe(self) -> dict[str, float]:

@@ -27,7 +27,7 @@ def minimize(
     target: float | Mapping[str, float] | None = None,
     trainable: Any = None,
     bounds: Any = None,
-    sampler: Sampler | None = None,
+    sampler: Sampler | str | None = None,
     draw: Source | None = None,
     metrics: Mapping[str, Callable[[Params], Any]] | None = None,
     every: int | None = None,
@@ -43,8 +43,9 @@ def minimize(
     target      a number (on the loss) or {name: number} over 'loss', 'grad_norm' and the metrics
     trainable   prefix tree of bools over params; everything else is bound into the objective
     bounds      prefix tree of (lo, hi), None for a free leaf or end; acts by a smooth reparametrisation
-    sampler     moves points between steps, see ravine.sampling
-    draw        draw(seed, sizes) -> {term: Points}: fresh points for the sampler and for the statistic q
+    sampler     moves points between steps, see ravine.sampling; an instance or a name ('guard')
+    draw        draw(seed, sizes) -> {term: points}: fresh points for the sampler and for the statistic q;
+                sizes[term] rows each, every row like one of the term's own
     metrics     {name: fn(params) -> number}, scored off the clock at recorded rows
     every       also record multiples of this step
     precision   'float64' (default) or 'float32', scoped to this call

@@ -76,6 +76,8 @@ def _spread(prefix: Any, tree: Any, is_leaf, name: str, what: str) -> list:
     """A prefix tree's entries, one per leaf of `tree`, in flattening order."""
     entries, outer = jax.tree.flatten(prefix, is_leaf=is_leaf)
     if not all(map(is_leaf, entries)):
+        if is_leaf is _is_pair and _has_list_pair(prefix):
+            raise ValueError(f"{name}: write a pair as a tuple (lo, hi); a list [lo, hi] is read as a container.")
         raise ValueError(f"{name}: a prefix tree of {what} over params is needed.")
     try:
         parts = outer.flatten_up_to(tree)
@@ -90,6 +92,11 @@ def _is_flag(x: Any) -> bool:
 
 def _is_pair(x: Any) -> bool:
     return x is None or (isinstance(x, tuple) and len(x) == 2 and all(map(_is_end, x)))
+
+
+def _has_list_pair(prefix: Any) -> bool:
+    looks = lambda x: isinstance(x, list) and len(x) == 2 and all(map(_is_end, x))  # noqa: E731
+    return any(map(looks, jax.tree.leaves(prefix, is_leaf=lambda x: _is_pair(x) or looks(x))))
 
 
 def _is_end(x: Any) -> bool:

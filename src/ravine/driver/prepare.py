@@ -13,9 +13,11 @@ import numpy as np
 
 from ..linearization import curvature_is_semidefinite
 from ..method import Method, refusal
-from ..objective import Composite, Objective, Scalar, Term
+from ..objective import Composite, LeastSquares, Objective, Scalar, Term
 from ..plans import as_plan
-from ..sampling.base import Sampler, Source
+from ..records import COLUMNS
+from ..registry import find
+from ..sampling.base import Sampler, Source, drawn, movable
 from ..types import Params, Structure
 from . import checkpoint as ckpt
 from .budget import Budget
@@ -26,6 +28,7 @@ from .observe import Observer
 from .parameters import bound_objective, partition
 from .precision import cast, floats_to_arrays
 from .rounding import warn_rounding
+from .seed import check_seed
 from .setup import Setup
 from .target import as_target
 
@@ -40,7 +43,7 @@ class Request:
     seed: int
     budget: Budget | None
     target: Any
-    sampler: Sampler | None
+    sampler: Sampler | str | None
     metrics: Mapping[str, Callable] | None
     every: int | None
     precision: str
@@ -59,18 +62,18 @@ class Request:
 
 def prepare(request: Request) -> Loop:
     """The loop, ready to compile. Raises TypeError or ValueError with a sentence for anything that cannot run."""
-    objective, params, dtype, sampler = request.objective, request.params, request.precision, request.sampler
+    objective, params, dtype = request.objective, request.params, request.precision
     if not isinstance(objective, Objective):
         raise TypeError(
             f"objective: got {type(objective).__name__}; wrap it as LeastSquares({{'name': Term(fn, points)}}), "
             "Composite(...) or Scalar(fn)."
         )
     _check_calls(request)
-    seed, every = _seed(request.seed), _every(request.every)
+    seed, every = check_seed(request.seed), _every(request.every)
     budget = Budget() if request.budget is None else request.budget
     if not isinstance(budget, Budget):
         raise TypeError(f"budget: got {budget!r}; write Budget(seconds=20), Budget(steps=500) or both.")
-    plan = as_plan(request.method)
+    plan, sampler = as_plan(request.method), as_sampler(request.sampler)
     free, lift = partition(params, request.trainable, request.bounds, dtype)
     bound = cast(bound_objective(objective, lift), dtype)
     rows = _count_rows(bound, free)
@@ -81,6 +84,7 @@ def prepare(request: Request) -> Loop:
         _check_method(method, bound, sampler, dtype)
         check_memory(method, rows or 0, free)
     _check_sampler(sampler, request.source, bound, methods)
+    _check_draws(sampler, request.source, bound, methods, seed)
     _check_curvature(bound, free, methods)
     observer = Observer(lift, request.metrics, dtype)
     setup = Setup(
@@ -107,6 +111,11 @@ def _check_calls(request: Request) -> None:
     """What the driver will call or write later, so that a slip does not end a run that has begun."""
     if not isinstance(request.metrics, Mapping | None):
         raise TypeError(f"metrics: give a dictionary {{name: fn(params)}}; got {request.metrics!r}.")
+    for name in request.metrics or {}:
+        if not isinstance(name, str) or name in COLUMNS:
+            raise ValueError(
+                f"metrics: {name!r} must be text, and no column that every row has ({', '.join(COLUMNS)})."
+            )
     for name, fn in (*(request.metrics or {}).items(), ("progress", request.progress), ("draw", request.source)):
         if fn is not None and not callable(fn):
             raise TypeError(f"{name}: must be callable; got {fn!r}.")
@@ -133,8 +142,24 @@ def _count_rows(bound: Objective, free: Params) -> int | None:
             what = "(m,) or (m, c) for all points" if term.coupled else "() or (c,) for one row of points"
             got = _describe(out, () if term.coupled else (0,))
             raise ValueError(f"term {name!r}: its function must return a real array of shape {what}; got {got}.")
+        if term.coupled:
+            _check_coupled(name, term, out.shape[0])
         total += out.size
     return total if terms else None
+
+
+def _check_coupled(name: str, term: Term, m: int) -> None:
+    """Only its outputs say how many rows a coupled term has."""
+    if np.shape(term.weight) not in ((), (m,)):
+        raise ValueError(
+            f"term {name!r}: its coupled function returns {m} rows, so weight must be a scalar or of shape ({m},); got "
+            f"{np.shape(term.weight)}."
+        )
+    if term.quadrature is not None and np.shape(term.quadrature) != (m,):
+        raise ValueError(
+            f"term {name!r}: its coupled function returns {m} rows, so quadrature must have shape ({m},); got "
+            f"{np.shape(term.quadrature)}."
+        )
 
 
 def _raw_outputs(term: Term, params: Params) -> Any:
@@ -167,11 +192,20 @@ def _check_method(method: Method, bound: Objective, sampler: Sampler | None, dty
         )
 
 
+def as_sampler(given: Any) -> Sampler | None:
+    """A sampler from a sampler, its class or its name; None as it is. Raises TypeError or LookupError, a sentence."""
+    if isinstance(given, str):
+        given = find("samplers", given).load()
+    if isinstance(given, type) and issubclass(given, Sampler):
+        given = given()
+    if given is not None and not isinstance(given, Sampler):
+        raise TypeError(f"sampler: got {given!r}; give PointGuard(), another of ravine.sampling, or a name: 'guard'.")
+    return given
+
+
 def _check_sampler(sampler: Sampler | None, source: Source | None, bound: Objective, methods: tuple) -> None:
     if sampler is None:
         return
-    if not isinstance(sampler, Sampler):
-        raise TypeError(f"sampler: got {sampler!r}; use ravine.sampling.PointGuard(), ResidualAdaptive(), Fresh().")
     sentence = sampler.check(bound)
     if sentence:
         raise ValueError(sentence)
@@ -182,17 +216,24 @@ def _check_sampler(sampler: Sampler | None, source: Source | None, bound: Object
         )
 
 
+def _check_draws(sampler: Sampler | None, source: Source | None, bound: Objective, methods: tuple, seed: int) -> None:
+    """One draw thrown away, of the terms that the sampler and the last look at fresh points will ask for."""
+    if source is None:
+        return
+    acts = sampler is not None and any(sampler.period(m) for m in methods)
+    names = sampler.draws(bound, source) if sampler is not None and acts else []
+    if isinstance(bound, LeastSquares):
+        names = list(dict.fromkeys([*names, *movable(bound, source)]))
+    if names:
+        terms: dict[str, Any] = getattr(bound, "parts", {})
+        drawn(source, seed, {name: terms[name].n for name in names}, bound)
+
+
 def _check_curvature(bound: Objective, free: Params, methods: tuple) -> None:
     if isinstance(bound, Composite) and any(Structure.COMPOSITE in m.needs for m in methods):
         sentence = curvature_is_semidefinite(bound, free)
         if sentence:
             raise ValueError(sentence)
-
-
-def _seed(seed: Any) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed={seed!r}: must be a nonnegative whole number.")
-    return int(seed)
 
 
 def _every(every: Any) -> int | None:

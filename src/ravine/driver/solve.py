@@ -13,7 +13,7 @@ import numpy as np
 
 from ..model import Model
 from ..problem import Points, Problem
-from ..records import FORMAT, dumps, write_text
+from ..records import FORMAT, dumps, make_folder, remove_empty, write_text
 from ..registry import find
 from ..sampling.base import Sampler
 from ..sampling.fixed import Fixed
@@ -24,8 +24,9 @@ from .configuration import NotPlain, describe
 from .execute import execute
 from .precision import check
 from .precision import precision as scope
-from .prepare import Request
+from .prepare import Request, as_sampler
 from .run import Run
+from .seed import check_seed
 
 
 class Draws(eqx.Module):
@@ -92,10 +93,10 @@ def solve(
         problem=problem,
         model=problem.default_model() if model is None else model,
         method=method() if isinstance(method, type) else method,
-        seed=seed,
+        seed=check_seed(seed),
         budget=Budget() if budget is None else budget,
         target=target,
-        sampler=find("samplers", sampler).load()() if isinstance(sampler, str) else sampler,
+        sampler=as_sampler(sampler),
         sizes=dict(sizes or {}),
         every=every,
         precision=precision,
@@ -166,8 +167,9 @@ def _configuration(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(request: Request, resumed: bool, execute: Callable[[Request], Run]) -> Run:
-    folder = request.folder
+    folder, made = request.folder, []
     if folder is not None and not resumed:
+        made = make_folder(folder)
         # Written first, so that a run killed at any moment can be read and resumed.
         write_text(folder / "run.json", dumps({"format": FORMAT, **request.summary, "status": "running"}, indent=1))
     try:
@@ -175,6 +177,7 @@ def _run(request: Request, resumed: bool, execute: Callable[[Request], Run]) -> 
     except BaseException:
         if folder is not None and not resumed and not (folder / "checkpoint").is_dir():
             (folder / "run.json").unlink(missing_ok=True)  # refused before it began: leave no half run behind
+            remove_empty(made)
         raise
 
 
@@ -188,7 +191,6 @@ def empty(folder: Path) -> Path:
             raise ValueError(f"out={str(folder)!r} is not empty; give a new folder.")
         if resumable:
             raise ValueError(f"out={str(folder)!r} already holds a run; resume it, or give a new folder.")
-    folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 

@@ -240,7 +240,9 @@ def _read_fields(path: Path) -> tuple[Fields | None, list[str]]:
 
 def _not_a_run(folder: Path) -> str:
     """The sentence for a folder without run.json; the nearest run folder is looked for inside, then beside."""
-    what = "holds no run.json" if folder.is_dir() else "does not exist"
+    what = "holds no run.json" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
+    if (folder / "compare.json").is_file():
+        return f"`{folder}` is a comparison, not a run; name one of the runs in it."
     if inside := _runs_in(folder):
         return f"`{folder}` {what}, but `{inside[0]}` does: name a run folder, or a comparison with compare.json."
     beside = {p.name: p for p in _runs_in(folder.parent)}

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import abc
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -80,6 +80,10 @@ class Sampler(eqx.Module):
         """Steps between two acts for this method; None: never."""
         return self.every if self.every is not None else method.guard_every
 
+    def draws(self, objective, source: Source) -> list[str]:
+        """The terms whose points this sampler asks the source for."""
+        return movable(objective, source)
+
     def check(self, objective) -> str | None:
         """Why this sampler cannot serve the objective, as a sentence; None if it can."""
         return None
@@ -96,7 +100,7 @@ def needs_residual(sampler: Sampler, objective) -> str | None:
         return None
     return (
         f"{type(sampler).__name__} needs residual rows (LeastSquares); {type(objective).__name__} has none; "
-        "use sampler Fixed or Fresh."
+        "use Fixed, or Fresh where there are named terms."
     )
 
 
@@ -115,7 +119,7 @@ def draw_pool(objective, params: Params, name: str, count: int, source: Source, 
     """`count` fresh points of term `name` from the source, with residuals at `params`."""
     term = objective.parts[name]
     draw = int(rng(seed, step, name).integers(2**31))
-    points = drawn(source, draw, {name: count})[name].x
+    points = drawn(source, draw, {name: count}, objective)[name].x
     own = squares(term, params)[resolvable(source, name, term.points)]
     training = float(np.mean(own)) if own.size else float("nan")
     found = squares(term.with_points(points), params)
@@ -128,13 +132,53 @@ def resolvable(source: Source, name: str, points: Any) -> np.ndarray:
     return np.ones(len(jax.tree.leaves(points)[0]), bool) if known is None else known(name, points)
 
 
-def drawn(source: Source, seed: int, sizes: dict[str, int]) -> dict[str, Points]:
-    """The source's points, of the terms in `sizes` at least. Raises ValueError naming the term that is missing."""
-    found = source(seed, sizes)
-    for name in sizes:
+def drawn(source: Source, seed: int, sizes: Mapping[str, int], objective) -> dict[str, Points]:
+    """The source's points of the terms in `sizes`: as many rows as asked, each like a row of the term's own points.
+
+    Anything else would compile the run anew on its clock, or change what is minimised. Raises TypeError or ValueError
+    (one sentence) naming the term that is missing or differs.
+    """
+    found = source(seed, dict(sizes))
+    if not isinstance(found, Mapping):
+        raise TypeError(f"draw(seed, sizes) must return a dictionary {{term: points}}; got a {type(found).__name__}.")
+    out = {}
+    for name, count in sizes.items():
         if name not in found:
             raise ValueError(f"draw(seed, sizes) gave no points for term {name!r}; it gave {sorted(found)}.")
-    return {name: rows if isinstance(rows, Points) else Points(rows) for name, rows in found.items()}
+        rows, term = found[name], objective.parts[name]
+        x, weights = rows if isinstance(rows, Points) else Points(rows)
+        out[name] = Points(_like_rows(name, count, x, term.points), _like_weights(name, weights, term.quadrature))
+    return out
+
+
+def _like_rows(name: str, count: int, fresh: Any, own: Any) -> Any:
+    """`fresh` in the types of the term's own points. Raises ValueError where containers, shapes or kinds differ."""
+    want = jax.tree.map(lambda a: jax.ShapeDtypeStruct((count, *a.shape[1:]), a.dtype), own)
+    arrays = [np.asarray(a) for a in jax.tree.leaves(fresh)]
+    fits = jax.tree.structure(fresh) == jax.tree.structure(want) and all(
+        a.shape == w.shape and np.can_cast(a.dtype, w.dtype, "same_kind")
+        for a, w in zip(arrays, jax.tree.leaves(want), strict=True)
+    )
+    if not fits:
+        raise ValueError(f"draw(seed, sizes) gave term {name!r} {_form(fresh)}; it needs {_form(want)}.")
+    return jax.tree.map(lambda a, w: np.asarray(a, w.dtype), fresh, want)
+
+
+def _like_weights(name: str, fresh: Any, own: Any) -> Any:
+    got = "no quadrature weights" if fresh is None else f"quadrature weights of shape {np.shape(fresh)}"
+    want = "none" if own is None else f"Points(x, quadrature) with weights of shape {np.shape(own)}"
+    if (fresh is None) != (own is None) or np.shape(fresh) != np.shape(own):
+        raise ValueError(f"draw(seed, sizes) gave term {name!r} {got}; it needs {want}.")
+    return fresh
+
+
+def _form(tree: Any) -> str:
+    """`an array (24, 1) of float64`, or the container and its first arrays."""
+    leaves = [a if hasattr(a, "dtype") else np.asarray(a) for a in jax.tree.leaves(tree)]
+    if jax.tree_util.treedef_is_leaf(jax.tree.structure(tree)):
+        return f"an array {leaves[0].shape} of {leaves[0].dtype}"
+    shown = ", ".join(f"{a.shape} of {a.dtype}" for a in leaves[:3]) + (", ..." if len(leaves) > 3 else "")
+    return f"a {type(tree).__name__} of {len(leaves)} arrays: {shown}"
 
 
 def pick(weights: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:

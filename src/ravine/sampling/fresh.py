@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 
+from ..types import Structure
 from .base import Look, Sampler, check_every, drawn
 
 
@@ -19,15 +20,23 @@ class Fresh(Sampler):
     def __check_init__(self):
         check_every(self)
 
-    def act(self, objective, params, state, source, seed, step) -> Look:
+    def check(self, objective) -> str | None:
+        if Structure.TERMS in objective.structure:
+            return None
+        return f"Fresh needs named terms (LeastSquares, Composite); {type(objective).__name__} has none; use Fixed."
+
+    def draws(self, objective, source) -> list[str]:
         kept = getattr(source, "measured", frozenset())
-        sizes = {name: term.n for name, term in objective.parts.items() if name not in kept}
-        found = drawn(source, int(np.random.default_rng([seed, step]).integers(2**31)), sizes)
+        return [name for name in objective.parts if name not in kept]
+
+    def act(self, objective, params, state, source, seed, step) -> Look:
+        sizes = {name: objective.parts[name].n for name in self.draws(objective, source)}
+        found = drawn(source, int(np.random.default_rng([seed, step]).integers(2**31)), sizes, objective)
         parts, same = {}, []
         for name in sizes:
             term, fresh = objective.parts[name], found[name]
             pairs = zip(jax.tree.leaves(fresh.x), jax.tree.leaves(term.points), strict=True)
-            if all(np.shape(a) == np.shape(b) and np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs):
+            if all(np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs):
                 same.append(name)
             parts[name] = term.with_points(fresh.x, fresh.quadrature)
         note = f"the fresh points of {', '.join(same)} are identical to the old ones (a fixed design)" if same else None
