@@ -57,7 +57,9 @@ CASES: dict[str, dict] = {
 def one(name: str, seed: int) -> dict:
     """Run one configuration in this process."""
     import ravine as rv
+    from ravine.driver.allocator import keep_freed_memory
 
+    keep_freed_memory()  # as the command line does
     case = CASES[name]
     problem = getattr(rv.problems, case["problem"])(**case.get("options", {}))
     model = rv.models.MLP(problem.dim_in, problem.dim_out, **case["model"]) if "model" in case else None

@@ -29,11 +29,13 @@ import jaxlib
 import numpy as np
 import scipy
 
+from ravine.driver.allocator import keep_freed_memory
 from ravine.linalg.symmetric import gram
 from ravine.linearization import Linearization
 from ravine.methods.levenberg_marquardt import LevenbergMarquardt
 from ravine.objective import LeastSquares, Term
 
+keep_freed_memory()  # as the command line does, before JAX runs
 jax.config.update("jax_enable_x64", True)
 
 SIZES = (((2, 32, 1), 30, 30), ((2, 24, 24, 1), 30, 30), ((2, 20, 20, 20, 1), 60, 100))

@@ -14,6 +14,7 @@ import threading
 import time
 from typing import Any, TextIO
 
+from ..driver.allocator import keep_freed_memory
 from ..records import dumps
 from ..rivals.library import NotInstalled
 from .task import Task, refusal
@@ -23,6 +24,7 @@ INTERVAL = 0.5  # seconds between rows sent to the parent
 
 def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit ignoring it
+    keep_freed_memory()
     stream = _private_stdout()
     envelope = json.loads(sys.stdin.readline())
     if envelope["core"] is not None and hasattr(os, "sched_setaffinity"):

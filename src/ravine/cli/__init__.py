@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import TextIO
 
+from ..driver.allocator import keep_freed_memory
 from .parse import Usage, parse
 
 INTERRUPTED = 130
@@ -26,6 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return request
         # BLAS threads wait for each other by spinning; beside a busy neighbour that made LM six times slower.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        keep_freed_memory()
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning  # ty: ignore[invalid-assignment] (a function takes the place of one)
             status = import_module(f".{request.command}_command", __package__).run(request)
