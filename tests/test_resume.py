@@ -11,7 +11,7 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-from small import FIT, residual, start, steady
+from small import FIT, POINTS, residual, start, steady
 
 import ravine as rv
 from ravine import methods as m
@@ -200,9 +200,37 @@ OTHER = {
 }
 
 
+def line(fn, folder, **options):
+    """A straight line fitted to data that only `fn` knows."""
+    params = {"a": np.ones(()), "c": np.zeros(())}
+    objective = rv.LeastSquares({"r": rv.Term(fn, POINTS)})
+    return rv.minimize(objective, params, "adam", budget=rv.Budget(steps=3), checkpoint=folder, **options)
+
+
+def fitted_to(data):
+    def fn(p, x):
+        return p["a"] * x[0] + p["c"] - data
+
+    return fn
+
+
+# The run whose checkpoint the other one meets, where it is not the plain one.
+FIRST = {
+    "code": lambda f: line(lambda p, x: p["a"] * x[0] + p["c"] - 1.0, f),
+    "closure": lambda f: line(fitted_to(1.0), f),
+    "closed-over array": lambda f: line(fitted_to(np.asarray(1.0)), f),
+}
+OTHER |= {
+    "code": lambda f: line(lambda p, x: p["a"] * x[0] + p["c"] - 7.0, f),
+    "closure": lambda f: line(fitted_to(9.0), f),
+    "closed-over array": lambda f: line(fitted_to(np.asarray(9.0)), f),
+}
+
+
 @pytest.mark.parametrize("difference", OTHER)
 def test_the_checkpoint_of_another_run_is_refused(difference, tmp_path):
-    rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=3), checkpoint=tmp_path)
+    plain = lambda f: rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=3), checkpoint=f)  # noqa: E731
+    FIRST.get(difference, plain)(tmp_path)
     with pytest.raises(ValueError, match="belongs to another run"):
         OTHER[difference](tmp_path)
 

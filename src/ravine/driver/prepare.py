@@ -17,8 +17,8 @@ from ..objective import Composite, Objective, Scalar, Term
 from ..plans import as_plan
 from ..sampling.base import Sampler, Source
 from ..types import Params, Structure
-from . import checkpoint as ckpt
 from .budget import Budget
+from .fingerprint import fingerprint
 from .loop import Loop
 from .memory import check_memory
 from .notice import warn
@@ -94,7 +94,7 @@ def prepare(request: Request) -> Loop:
         dtype=dtype,
         every=every,
         rows_total=rows,
-        fingerprint=ckpt.fingerprint((bound, free, methods, plan, sampler), seed, dtype, every),
+        fingerprint=fingerprint((bound, free, methods, plan, sampler), seed, dtype, every),
         rows_path=None if request.folder is None else request.folder / "rows.jsonl",
         checkpoint=None if request.checkpoint is None else Path(request.checkpoint),
         callbacks=tuple(request.callbacks),
