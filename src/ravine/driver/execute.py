@@ -28,7 +28,8 @@ def execute(request: Request) -> Run:
     end = _run(loop)
     params, returned, q = loop.params, loop.k, None
     if loop.compiled:
-        params, returned, q = loop.watch.final(loop.objective, loop.params, loop.k)
+        # A target is met by the last iterate; an earlier one may miss it.
+        params, returned, q = loop.watch.final(loop.objective, loop.params, loop.k, swap=end.cause != "target")
     loop.close(params)
     verdict = judge(loop, end, q, returned)
     loop.watch.settle(params, q)

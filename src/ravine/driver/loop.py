@@ -8,20 +8,20 @@ from typing import Any
 
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 
 from ..plans import History
 from ..records import WORK, WORK_JACOBIAN, append_row, next_recorded, write_rows
 from ..types import Counts, Info, Params, Status
 from . import persist
 from .clock import Clock
-from .engine import MAX_NO_DESCENT, MAX_REJECTED, MAX_TINY, Engine, Flight, Limits, fresh_streaks
+from .engine import MAX_NO_DESCENT, MAX_REJECTED, MAX_TINY, Engine, Flight, Limits, fresh_streaks, norm, vanishes
 from .points import Watch
 from .setup import End, Setup
 from .target import Target
 
 _CALL_SECONDS = 0.4  # a device call is cut near this length, so that budgets and Ctrl-C are heard
 _CHECKPOINT_SECONDS = 10.0
-_GRADIENT_FLOOR = {"float64": 1e-15, "float32": 1e-7}
 
 
 class Loop:
@@ -48,7 +48,6 @@ class Loop:
         self.pending: dict[str, Any] | None = None
         self.recorded = -1
         self._row_params = params
-        self._limit_values = self._limits()
 
     @property
     def engine(self) -> Engine:
@@ -64,7 +63,7 @@ class Loop:
         begin = time.perf_counter()
         for engine in self.engines:
             state = engine.start(self.params, self.key)
-            engine.advance(self.params, state, self.streaks, self._limit_values, self.key, 0, 0)
+            engine.advance(self.params, state, self.streaks, self.limits, self.key, 0, 0)
             engine.readout(self.params, state)
             if self.setup.sampler is not None and self.setup.sampler.period(engine.method):
                 engine.refresh(self.params, state)
@@ -73,10 +72,12 @@ class Loop:
         self.compiled = True
         self.compile_seconds += time.perf_counter() - begin
 
-    def _limits(self) -> Limits:
-        t, floor = self.setup.target, _GRADIENT_FLOOR[self.setup.dtype]
-        as_number = lambda x: jnp.asarray(x, self.setup.dtype)  # noqa: E731
-        return Limits(as_number(t.alone("loss")), as_number(max(floor, t.alone("grad_norm"))))
+    @property
+    def limits(self) -> Limits:
+        t = self.setup.target
+        # Step 0 is a device call of its own and always recorded, so the scale is known from step 1 on.
+        first = self.rows[0]["grad_norm"] if self.rows else 0.0
+        return Limits(*(np.asarray(x, self.setup.dtype) for x in (t.alone("loss"), t.alone("grad_norm"), first)))
 
     # -- the loop --------------------------------------------------------------------------------------------
     def run(self) -> End:
@@ -178,7 +179,7 @@ class Loop:
 
     def _fly(self, stop: int) -> Flight:
         before = time.perf_counter()
-        flight = self.engine.advance(self.params, self.state, self.streaks, self._limit_values, self.key, self.k, stop)
+        flight = self.engine.advance(self.params, self.state, self.streaks, self.limits, self.key, self.k, stop)
         taken = int(flight.k) - self.k
         if taken:
             self._step_seconds = (time.perf_counter() - before) / taken
@@ -220,17 +221,17 @@ class Loop:
     def _probe(self, params: Params) -> dict[str, float]:
         """Loss and gradient norm at `params`, read off one step that is thrown away."""
         state = self.engine.start(params, self.key)
-        flight = self.engine.advance(params, state, fresh_streaks(), self._limit_values, self.key, self.k, self.k + 1)
+        flight = self.engine.advance(params, state, fresh_streaks(), self.limits, self.key, self.k, self.k + 1)
         return {"loss": float(flight.first.value), "grad_norm": float(flight.first.grad_norm)}
 
     def _stopped(self, flight: Flight) -> End | None:
         """A stop test of the compiled loop fired. The plan may go on with another stage; a target met ends the run."""
-        info, s, t, limits = flight.last, flight.streaks, self.setup.target, self._limit_values
+        info, s, t, limits = flight.last, flight.streaks, self.setup.target, self.limits
         value, grad = float(info.value), float(info.grad_norm)
         if int(info.status) == Status.NONFINITE:
             return End("nonfinite_start" if self.k <= 1 and len(self.rows) <= 1 else "nonfinite", {"value": value})
         # Compared with the limits as the device saw them: in float32 they are rounded.
-        if value <= float(limits.loss) or grad <= t.alone("grad_norm"):
+        if value <= float(limits.loss) or grad <= float(limits.grad_norm):
             with self.clock.off():
                 if t.met(self._probe(self.params)):
                     return End("target")
@@ -238,15 +239,17 @@ class Loop:
             "rejected": int(s.rejected) >= MAX_REJECTED,
             "no_descent": int(s.no_descent) >= MAX_NO_DESCENT,
             "tiny": int(s.tiny) >= MAX_TINY,
-            "gradient": grad <= float(limits.grad_norm) and grad > t.alone("grad_norm") and self._stationary(),
         }
         self.ended = next((name for name, fired in causes.items() if fired), None)
+        if self.ended is None and self._stationary():
+            self.ended = "gradient"
         return None  # the plan is asked next: another stage, or the end; nothing fired: the target was left again
 
     def _stationary(self) -> bool:
-        """Whether the gradient still vanishes after the step: momentum may have carried the parameters on."""
+        """Whether the gradient vanishes after the step, too: momentum may have carried the parameters on."""
         with self.clock.off():
-            return self._probe(self.params)["grad_norm"] <= float(self._limit_values.grad_norm)
+            loss, grad = (jnp.asarray(x, self.setup.dtype) for x in self._probe(self.params).values())
+            return bool(vanishes(loss, grad, norm(self.params), self.limits.first_grad))
 
     # -- ends ------------------------------------------------------------------------------------------------
     def evaluations(self) -> float:

@@ -62,14 +62,15 @@ class Watch:
         self.moves += 1
         return cast(look.objective, self.setup.dtype)
 
-    def final(self, objective, params: Params, step: int) -> tuple[Params, int, float | None]:
-        """(returned parameters, their step, q). Both candidates are compared on one and the same fresh pool."""
+    def final(self, objective, params: Params, step: int, swap: bool) -> tuple[Params, int, float | None]:
+        """(returned parameters, their step, q): the last iterate, or with `swap` the best one where that is better.
+        Both candidates are compared on one and the same fresh pool."""
         source = self.setup.source
         if source is None or not isinstance(objective, LeastSquares):
             return params, step, None
         loss, q = self._look(objective, params, source, step)
         self.pool_loss = loss
-        if self.best is None or not self.moves or self.best[1] == step:
+        if not swap or self.best is None or not self.moves or self.best[1] == step:
             return params, step, q
         other_loss, other_q = self._look(objective, self.best[2], source, step)
         if np.isfinite(other_loss) and (not np.isfinite(loss) or other_loss < loss):
