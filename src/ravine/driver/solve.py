@@ -13,7 +13,6 @@ import numpy as np
 
 from ..model import Model
 from ..problem import Points, Problem
-from ..records import FORMAT, dumps, write_text
 from ..registry import find
 from ..sampling.base import Sampler
 from ..sampling.fixed import Fixed
@@ -160,9 +159,6 @@ def _configuration(call: dict[str, Any]) -> dict[str, Any]:
 
 def _run(request: Request, resumed: bool) -> Run:
     folder = request.folder
-    if folder is not None and not resumed:
-        # Written first, so that a run killed at any moment can be read and resumed.
-        write_text(folder / "run.json", dumps({"format": FORMAT, **request.summary, "status": "running"}, indent=1))
     try:
         return execute(request)
     except BaseException:
