@@ -29,12 +29,15 @@ _ROUNDINGS = 100  # a gradient is a sum of products that cancel: it is known to 
 traces: list[str] = []  # one entry per trace of `advance`, the method's name; read by tests
 
 
+Number = Float[Array | np.ndarray, ""]
+
+
 class Limits(NamedTuple):
     """Traced stop tests, so that changing them recompiles nothing."""
 
-    loss: Float[Array, ""]  # stop once a step entered at or below this loss
-    grad_norm: Float[Array, ""]  # likewise for the gradient norm
-    first_grad: Float[Array, ""]  # gradient norm at step 0, 0 until it is known: the scale of `vanishes`
+    loss: Number  # stop once a step entered at or below this loss
+    grad_norm: Number  # likewise for the gradient norm
+    first_grad: Number  # gradient norm at step 0, 0 until it is known: the scale of `vanishes`
 
 
 class Streaks(NamedTuple):

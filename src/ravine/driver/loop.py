@@ -16,12 +16,15 @@ from ..types import Counts, Info, Params, Status
 from . import persist
 from .clock import Clock
 from .engine import MAX_NO_DESCENT, MAX_REJECTED, MAX_TINY, Engine, Flight, Limits, fresh_streaks, norm, vanishes
+from .interrupt import Interrupt
 from .points import Watch
 from .setup import End, Setup
 from .target import Target
 
 _CALL_SECONDS = 0.4  # a device call is cut near this length, so that budgets and Ctrl-C are heard
 _CHECKPOINT_SECONDS = 10.0
+# What a step, a change of stage or a look may change, besides rows, objective and watch.
+_MOVING = ("k", "params", "state", "streaks", "totals", "stage", "stage_start", "ended", "pending", "recorded", "last")
 
 
 class Loop:
@@ -48,6 +51,7 @@ class Loop:
         self.pending: dict[str, Any] | None = None
         self.recorded = -1
         self._row_params = params
+        self.interrupt = Interrupt()
 
     @property
     def engine(self) -> Engine:
@@ -83,19 +87,41 @@ class Loop:
     def run(self) -> End:
         if self.setup.rows_path is not None:
             write_rows(self.setup.rows_path, self.rows)
+        self._mark()
         try:
-            if self.k == 0:
-                self.save()
-            self.clock.start()
-            return self._iterate()
-        except KeyboardInterrupt:
+            with self.interrupt.listening():
+                if self.k == 0:
+                    self.save()
+                self.clock.start()
+                return self._iterate()
+        except KeyboardInterrupt:  # a second Ctrl-C, or one raised by a callback
+            self._go_back()
             return End("interrupted")
         finally:
             self.clock.stop()
 
+    def _mark(self) -> None:
+        """Everything fits together here: an exception may come anywhere, and the run stands by the last mark."""
+        moving = {name: getattr(self, name) for name in _MOVING}
+        self._marked = moving, len(self.rows), self.objective, self.watch.mark()
+
+    def _go_back(self) -> None:
+        moving, rows, objective, watch = self._marked
+        vars(self).update(moving)
+        del self.rows[rows:]
+        self._move(objective)
+        self.watch.go_back(watch)
+
+    def _move(self, objective) -> None:
+        for engine in self.engines:
+            engine.set_objective(objective)
+
     def _iterate(self) -> End:
         while True:
-            end = self._plan() or self._boundary() or self.spent()
+            self._mark()
+            if self.interrupt.pressed:
+                return End("interrupted")
+            end = self._plan() or self._boundary()
             if end is not None:
                 return end
             flight = self._fly(self._next_stop())
@@ -123,10 +149,16 @@ class Loop:
         return None
 
     def _boundary(self) -> End | None:
-        """What happens between steps k-1 and k: the sampler, the record, callbacks, checkpoint."""
-        if self.spent() is None:  # else the run would be scored on points that it never trained on
+        """What happens between steps k-1 and k: the budget, the sampler, the record, checkpoint.
+
+        The budget is asked once, before the sampler, whose look is work too: a run must not end, and be scored, on
+        points that it never trained on.
+        """
+        spent = self.spent()
+        if spent is None:
             self._sample()
         end = self._observe() if self.pending is None and self._records(self.k) else None
+        end = end or spent
         if time.perf_counter() - self._saved_at > _CHECKPOINT_SECONDS:
             self.save()
         return end
@@ -138,8 +170,7 @@ class Loop:
         moved = self.watch.act(self.objective, self.params, self.engine.method, self.k)
         if moved is None:
             return
-        for engine in self.engines:
-            engine.set_objective(moved)
+        self._move(moved)
         self.state = self.engine.refresh(self.params, self.state)
 
     def _observe(self) -> End | None:
@@ -189,18 +220,24 @@ class Loop:
         self.k, self.params, self.state = int(flight.k), flight.params, flight.state
         self.streaks, self.last = flight.streaks, flight.last
         self.totals = {name: n + int(getattr(flight.totals, name)) for name, n in self.totals.items()}
-        if self.pending is not None and self._record(flight.first):
-            return End("callback")
-        return None if bool(flight.go) else self._stopped(flight)
+        row = None if self.pending is None else self._completed(self.pending | self._numbers(flight.first))
+        end = None if bool(flight.go) else self._stopped(flight)
+        self._mark()  # the step is complete; what follows is the caller's
+        if row is not None and self._told(row):
+            end = end or End("callback")
+        return end
 
-    def _record(self, info: Info) -> bool:
-        """Complete the pending row; True when a callback asks to stop."""
+    def _completed(self, row: dict[str, Any]) -> dict[str, Any]:
         with self.clock.off():
-            row = (self.pending or {}) | self._numbers(info)
             self.pending = None
             self.rows.append(row)
             if self.setup.rows_path is not None:
                 append_row(self.setup.rows_path, row)
+        return row
+
+    def _told(self, row: dict[str, Any]) -> bool:
+        """True when a callback asks to stop."""
+        with self.clock.off():
             if self.setup.progress is not None:
                 self.setup.progress(row, self)
             full = self.setup.observer.lift(self._row_params)

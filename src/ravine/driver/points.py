@@ -97,6 +97,13 @@ class Watch:
             qs.append(pool.q)
         return loss, max(qs, default=None)
 
+    def mark(self) -> dict[str, Any]:
+        """What `go_back` returns to: every attribute as it is now."""
+        return vars(self) | {"notes": list(self.notes)}
+
+    def go_back(self, marked: dict[str, Any]) -> None:
+        vars(self).update(marked)
+
     # -- checkpoints -----------------------------------------------------------------------------------------
     def pack(self) -> dict[str, np.ndarray]:
         out = {f"sampler:{k}": np.asarray(v) for k, v in self.state.items()}
