@@ -143,6 +143,39 @@ def test_the_clock_goes_on(tmp_path):
     assert whole.wall_seconds > first.wall_seconds and whole.compile_seconds > first.compile_seconds
 
 
+def draw(seed, sizes):
+    return {name: np.random.default_rng(seed).uniform(-1, 1, (n, 1)) for name, n in sizes.items()}
+
+
+def three_stages(budget, folder=None, **options):
+    plan = rv.Stages((m.Adam(1e-2), 4), (m.LBFGS(), 4), m.LevenbergMarquardt())
+    moving = {"sampler": sampling.ResidualAdaptive(every=2), "draw": draw}
+    return rv.minimize(FIT, start(), plan, budget=budget, checkpoint=folder, **moving, **options)
+
+
+@pytest.mark.parametrize("how", ["budget", "callback"])
+def test_no_row_is_missing_or_twice_wherever_a_staged_run_stops(how, tmp_path):
+    whole = rv.Budget(steps=12)
+    unbroken = three_stages(whole)
+    for k in range(1, 12):
+        if how == "budget":
+            first = three_stages(rv.Budget(steps=k), tmp_path / str(k))
+        else:
+            first = three_stages(whole, tmp_path / str(k), callbacks=[lambda row, p, k=k: row["step"] == k - 1])
+        assert first.steps == k
+        resumed = three_stages(whole, tmp_path / str(k))
+        assert [row["step"] for row in resumed.rows] == list(range(13))
+        assert steady(resumed.rows) == steady(unbroken.rows)
+        assert resumed.summary["points_moved"] == unbroken.summary["points_moved"] == 5
+
+
+def test_the_work_of_a_look_ends_no_run_on_points_it_never_trained_on():
+    """Points move before steps 2, 4, ...; a look is work, so many a budget of evaluations is spent by one."""
+    for evaluations in range(20, 80, 3):
+        run = three_stages(rv.Budget(evaluations=evaluations))
+        assert run.summary["points_moved"] == (run.steps - 1) // 2, evaluations
+
+
 # -- bad checkpoints -------------------------------------------------------------------------------------------
 
 
