@@ -349,6 +349,27 @@ def test_compare_runs_every_rival_in_its_own_process(elsewhere, capsys):
     assert again["final"]["loss"] != answer["runs"][0]["final"]["loss"]
 
 
+def test_a_resumed_run_says_so_while_it_runs(elsewhere, monkeypatch):
+    """run.json and rows.jsonl are up to date from the first step on, and keep what the command line said."""
+    assert main(["solve", "poisson2d", "--method", "adam", "--budget", "15steps", "--out", "r", *TINY]) == 0
+    record = json.loads(Path("r/run.json").read_text(encoding="utf8"))
+    record["task"]["budget"] = "30steps"
+    Path("r/run.json").write_text(json.dumps(record | {"status": "interrupted"}), encoding="utf8")
+    seen = []
+
+    def look(row, loop):
+        now = json.loads(Path("r/run.json").read_text(encoding="utf8"))
+        seen.append((row["step"], now["status"], [r["step"] for r in rows_of(Path("r"))]))
+
+    Task(**record["task"], folder="r").resume(progress=look)
+    assert seen == [(k, "running", [*range(k + 1)]) for k in range(15, 30)]
+    after = json.loads(Path("r/run.json").read_text(encoding="utf8"))
+    same = ("name", "problem", "method", "seed", "command", "task", "configuration")
+    told = record | {"configuration": record["configuration"] | {"budget": {"dict": {"steps": 30}}}}
+    assert {k: after[k] for k in same} == {k: told[k] for k in same}
+    assert (after["status"], after["steps"]) == ("budget", 30)
+
+
 @pytest.mark.slow
 def test_interrupt_and_resume_equal_an_unbroken_run(elsewhere, capsys):
     words = ["solve", "poisson2d", "--method", "adam", "--budget", "3000000steps", *TINY]

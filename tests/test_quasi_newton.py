@@ -273,12 +273,13 @@ def test_bad_options_are_named(make, word):
 
 
 def test_the_first_trial_follows_the_last_decrease_when_asked():
-    def first(rule, fresh, decrease, slope):
-        return float(
-            first_trial(rule, 2.0, jnp.asarray(fresh), jnp.asarray(8.0), jnp.asarray(decrease), jnp.asarray(slope))
-        )
+    def first(rule, fresh, decrease, slope, size=1.0, norm=8.0):
+        numbers = (jnp.asarray(x) for x in (size, norm, decrease, slope))
+        return float(first_trial(rule, 2.0, jnp.asarray(fresh), *numbers))
 
     assert first("decrease", True, -1.0, -4.0) == 0.25  # a move of length first_step along the gradient
+    assert first("unit", True, 0.0, -4.0, norm=1e-3) == 1.0  # a move of length |g|
+    np.testing.assert_allclose(1e-20 * first("unit", True, 0.0, -4.0, 3.0, 1e-20), 3.0 * 2.0**-26)  # not lost in theta
     assert first("unit", False, -1.0, -4.0) == 1.0
     np.testing.assert_allclose(first("decrease", False, -1.0, -4.0), 2.02 / 4)
     assert first("decrease", False, -10.0, -4.0) == 1.0  # never beyond the quasi-Newton step

@@ -11,7 +11,7 @@ import zipfile
 import jax
 import numpy as np
 import pytest
-from small import FIT, residual, start, steady
+from small import FIT, POINTS, residual, start, steady
 
 import ravine as rv
 from ravine import methods as m
@@ -143,6 +143,39 @@ def test_the_clock_goes_on(tmp_path):
     assert whole.wall_seconds > first.wall_seconds and whole.compile_seconds > first.compile_seconds
 
 
+def draw(seed, sizes):
+    return {name: np.random.default_rng(seed).uniform(-1, 1, (n, 1)) for name, n in sizes.items()}
+
+
+def three_stages(budget, folder=None, **options):
+    plan = rv.Stages((m.Adam(1e-2), 4), (m.LBFGS(), 4), m.LevenbergMarquardt())
+    moving = {"sampler": sampling.ResidualAdaptive(every=2), "draw": draw}
+    return rv.minimize(FIT, start(), plan, budget=budget, checkpoint=folder, **moving, **options)
+
+
+@pytest.mark.parametrize("how", ["budget", "callback"])
+def test_no_row_is_missing_or_twice_wherever_a_staged_run_stops(how, tmp_path):
+    whole = rv.Budget(steps=12)
+    unbroken = three_stages(whole)
+    for k in range(1, 12):
+        if how == "budget":
+            first = three_stages(rv.Budget(steps=k), tmp_path / str(k))
+        else:
+            first = three_stages(whole, tmp_path / str(k), callbacks=[lambda row, p, k=k: row["step"] == k - 1])
+        assert first.steps == k
+        resumed = three_stages(whole, tmp_path / str(k))
+        assert [row["step"] for row in resumed.rows] == list(range(13))
+        assert steady(resumed.rows) == steady(unbroken.rows)
+        assert resumed.summary["points_moved"] == unbroken.summary["points_moved"] == 5
+
+
+def test_the_work_of_a_look_ends_no_run_on_points_it_never_trained_on():
+    """Points move before steps 2, 4, ...; a look is work, so many a budget of evaluations is spent by one."""
+    for evaluations in range(20, 80, 3):
+        run = three_stages(rv.Budget(evaluations=evaluations))
+        assert run.summary["points_moved"] == (run.steps - 1) // 2, evaluations
+
+
 # -- bad checkpoints -------------------------------------------------------------------------------------------
 
 
@@ -200,9 +233,37 @@ OTHER = {
 }
 
 
+def line(fn, folder, **options):
+    """A straight line fitted to data that only `fn` knows."""
+    params = {"a": np.ones(()), "c": np.zeros(())}
+    objective = rv.LeastSquares({"r": rv.Term(fn, POINTS)})
+    return rv.minimize(objective, params, "adam", budget=rv.Budget(steps=3), checkpoint=folder, **options)
+
+
+def fitted_to(data):
+    def fn(p, x):
+        return p["a"] * x[0] + p["c"] - data
+
+    return fn
+
+
+# The run whose checkpoint the other one meets, where it is not the plain one.
+FIRST = {
+    "code": lambda f: line(lambda p, x: p["a"] * x[0] + p["c"] - 1.0, f),
+    "closure": lambda f: line(fitted_to(1.0), f),
+    "closed-over array": lambda f: line(fitted_to(np.asarray(1.0)), f),
+}
+OTHER |= {
+    "code": lambda f: line(lambda p, x: p["a"] * x[0] + p["c"] - 7.0, f),
+    "closure": lambda f: line(fitted_to(9.0), f),
+    "closed-over array": lambda f: line(fitted_to(np.asarray(9.0)), f),
+}
+
+
 @pytest.mark.parametrize("difference", OTHER)
 def test_the_checkpoint_of_another_run_is_refused(difference, tmp_path):
-    rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=3), checkpoint=tmp_path)
+    plain = lambda f: rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=3), checkpoint=f)  # noqa: E731
+    FIRST.get(difference, plain)(tmp_path)
     with pytest.raises(ValueError, match="belongs to another run"):
         OTHER[difference](tmp_path)
 

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
-from small import FIT, POINTS, SCALAR, network, residual, start
+from small import DECAY, DECAY_START, FIT, POINTS, SCALAR, decay, network, residual, start, steady
 
 import ravine as rv
 from ravine import methods as m
@@ -47,6 +47,23 @@ class Scripted(Method):
             scalars={"predicted": jnp.asarray(self.predicted, value.dtype), "damping": jnp.asarray(1e12, value.dtype)},
         )
         return Step(moved, state + 1, info)
+
+
+class Vanish(Method):
+    """Steps so far along the first axis that the gradient falls by 1e-10 at once, and then stands."""
+
+    def init(self, objective, params, *, key):
+        return jnp.zeros((), jnp.int32)
+
+    def step(self, objective, params, state, *, key):
+        value, grad = objective.value_and_grad(params)
+        new = jnp.where(state == 0, 1e-10 * params, params)
+        norm = lambda x: jnp.sqrt(jnp.sum(x**2))  # noqa: E731
+        info = Info(value, norm(grad), norm(new - params), jnp.asarray(Status.OK, jnp.int32), counts(residual=1), {})
+        return Step(new, state + 1, info)
+
+
+ONE_ZERO = {"a": np.ones(()), "c": np.zeros(())}
 
 
 def ends(run, status, *words):
@@ -112,6 +129,72 @@ def test_tiny_steps():
     run = rv.minimize(FIT, start(), Scripted(length=1e-18, after=2), budget=STEPS)
     ends(run, "stalled", "Step too small: 20 steps in a row were below rounding of the parameters")
     assert run.steps == 2 + engine.MAX_TINY
+
+
+def test_tiny_steps_at_the_solution():
+    run = rv.minimize(Scalar(lambda p: jnp.sum(p**2)), np.asarray([1.0, 0.0]), Vanish(), budget=STEPS)
+    ends(run, "converged", "Step too small: 20 steps in a row")
+    assert "curvature" not in run.suggestion and "not more steps" in run.suggestion
+
+
+# -- scaling ---------------------------------------------------------------------------------------------------
+
+
+def line(params, x):
+    """Its residual stays: the best line through a parabola."""
+    return params["a"] * x[0] + jnp.sin(params["c"]) - x[0] ** 2
+
+
+def there(run):
+    """The first step whose loss is the last one but for a millionth, or a residual of rounding."""
+    limit = max(run.final["loss"] * (1 + 1e-6), 1e-26 * run.rows[0]["loss"])
+    return next(row["step"] for row in run.rows if row["loss"] <= limit)
+
+
+@pytest.mark.parametrize("method", ["lm", "lbfgs"])
+@pytest.mark.parametrize("case", ["zero", "curved", "kept"])
+def test_the_scale_of_the_loss_changes_no_verdict(method, case):
+    """The gradient test is free of scale: a small loss is not met at once, a large one at last."""
+    fn, points, first = {
+        "zero": (decay, DECAY.parts["data"].points, DECAY_START),
+        "curved": (lambda p, x: (p["a"] - 1.5) * x[0] + jnp.sin(p["c"] - 1), POINTS, ONE_ZERO),
+        "kept": (line, POINTS, ONE_ZERO),
+    }[case]
+    runs = {}
+    for weight in (1e-20, 1.0, 1e10):
+        of = LeastSquares({"r": Term(fn, points, weight=weight)})
+        runs[weight] = rv.minimize(of, first, method, budget=rv.Budget(steps=100))
+    plain = runs[1.0]
+    for weight, run in runs.items():
+        assert run.status == plain.status == "converged", run
+        assert abs(there(run) - there(plain)) <= 5, run
+        # A last step that rounding would reject may or may not be lucky: a run ends at once or after so many of them.
+        assert abs(run.steps - plain.steps) <= 5 + engine.MAX_REJECTED, run
+        np.testing.assert_allclose(run.final["loss"] / weight, plain.final["loss"], rtol=1e-12, atol=1e-31)
+    assert (plain.final["loss"] < 1e-28) == (case != "kept")
+
+
+def test_a_gradient_that_falls_by_fifteen_decades_ends_no_run():
+    """A steep start: the gradient is 1e-15 of the first one long before the residuals are."""
+    of = LeastSquares({"r": Term(lambda p, x: jnp.exp(p) - 1.0, POINTS)})
+    run = rv.minimize(of, np.asarray(20.0), "lm", budget=rv.Budget(steps=200))
+    assert run.status == "converged" and run.rows[0]["grad_norm"] > 1e17
+    assert abs(float(run.params)) < 1e-15 and run.final["grad_norm"] < 1e-32 * run.rows[0]["grad_norm"]
+
+
+def test_the_scale_of_the_gradient_survives_a_resume(tmp_path):
+    of = LeastSquares({"r": Term(line, POINTS, weight=1e-20)})
+    rv.minimize(of, ONE_ZERO, "lbfgs", budget=rv.Budget(steps=4), checkpoint=tmp_path)
+    whole = rv.minimize(of, ONE_ZERO, "lbfgs", budget=STEPS, checkpoint=tmp_path)
+    unbroken = rv.minimize(of, ONE_ZERO, "lbfgs", budget=STEPS)
+    assert "gradient vanishes" in unbroken.reason and whole.reason == unbroken.reason
+    assert steady(whole.rows) == steady(unbroken.rows)
+
+
+def test_a_zero_gradient_at_the_start():
+    ends(
+        rv.minimize(FIT, {k: np.zeros(8) for k in "wcb"}, "lbfgs", budget=STEPS), "converged", "vanishes .* at step 1:"
+    )
 
 
 # -- not a number ----------------------------------------------------------------------------------------------
@@ -256,6 +339,16 @@ def test_the_returned_iterate_is_the_best_on_fresh_points():
     assert run.final["loss"] < 0.01 < run.rows[-2]["loss"]
     fixed = rv.minimize(of, np.asarray(0.0), walk, budget=rv.Budget(steps=20), draw=draw)
     np.testing.assert_allclose(fixed.params, 2.0, rtol=1e-12)  # points that stay: the last iterate
+
+
+def test_a_target_is_met_by_the_iterate_returned():
+    """The walk again, with a target that only its last iterate meets, where fresh points know a better one."""
+    of = LeastSquares({"fit": Term(lambda p, x: p - 1.0 + 0.1 * wave(x), POINTS)})
+    options = {"sampler": rv.sampling.PointGuard(every=2), "draw": draw, "metrics": {"m": lambda p: 1.0 / (p + 1e-3)}}
+    run = rv.minimize(of, np.asarray(0.0), Scripted(length=0.1), target={"m": 0.55}, budget=STEPS, **options)
+    assert run.summary["points_moved"] > 0 and run.summary["returned_step"] == run.steps > 10
+    ends(run, "reached_target", r"m 5\.\d\de-01 <= 5\.50e-01")
+    assert run.final["metrics.m"] <= 0.55
 
 
 def test_scalar_objectives_have_no_q():

@@ -68,7 +68,6 @@ class Task:
             "seed": self.seed,
             "command": self.command,
             "task": own,
-            "reason": "Still running, or ended from outside before it could say why.",  # until the run gives its own
         }
 
     def arguments(self) -> dict[str, Any]:
@@ -121,13 +120,9 @@ class Task:
 
     def resume(self, progress: Callable | None = None) -> Any:
         """Go on from the last checkpoint in `folder`. Imports JAX."""
-        from ..driver.solve import solve
+        from ..driver.resume import resume
 
-        folder = Path(self.folder)
-        checkpoint = folder / "checkpoint"
-        run = solve(**self.arguments(), checkpoint=checkpoint, progress=progress, description=self.describe())
-        run.save(folder)
-        return run
+        return resume(Path(self.folder), budget=Budget.parse(self.budget), progress=progress)
 
 
 def refusal(error: Exception) -> str | None:

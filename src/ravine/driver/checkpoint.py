@@ -7,29 +7,25 @@ good one is used instead.
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import io
 import json
 import os
-import re
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ..records import dumps
-from ..static import is_array, split
+from ..static import is_array
+from .fingerprint import is_key, plain
 from .notice import warn
 
 KEEP = 2
 _META = "meta.json"
-_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 class Saved(NamedTuple):
@@ -41,41 +37,6 @@ class Saved(NamedTuple):
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be used, with the reason as a sentence."""
-
-
-def fingerprint(trees: tuple, *settings: Any) -> str:
-    """A digest of what must agree between the run that wrote a checkpoint and the run that reads it: structure,
-    shapes and contents of all arrays, names of functions. Addresses are left out, so processes agree."""
-    parts: list[Any] = [repr(s) for s in settings]
-    for tree in trees:
-        _, arrays = split(tree)
-        parts.append(_static_text(tree))
-        parts.append(
-            [[str(a.dtype), list(np.shape(a)), hashlib.sha256(plain(a).tobytes()).hexdigest()] for a in arrays]
-        )
-    return hashlib.sha256(dumps(parts).encode()).hexdigest()[:32]
-
-
-def _static_text(x: Any) -> Any:
-    """What is not an array, as text that depends on values alone: not on addresses, nor on whether an option was
-    left at its default or given (which Equinox's repr shows)."""
-    if is_array(x):
-        return "array"
-    if isinstance(x, eqx.Module):
-        options = [[f.name, _static_text(getattr(x, f.name))] for f in dataclasses.fields(x)]
-        return [f"{type(x).__module__}.{type(x).__qualname__}", options]
-    if isinstance(x, dict):
-        return ["dict", sorted(([str(k), _static_text(v)] for k, v in x.items()), key=lambda pair: pair[0])]
-    if isinstance(x, (list, tuple)):
-        return [type(x).__name__, *map(_static_text, x)]
-    if isinstance(x, frozenset):
-        return ["frozenset", *sorted(map(str, x))]
-    if callable(x):
-        return f"{getattr(x, '__module__', '')}.{getattr(x, '__qualname__', type(x).__name__)}"
-    leaves, treedef = jax.tree.flatten(x)
-    if jax.tree_util.treedef_is_leaf(treedef):
-        return _ADDRESS.sub("", repr(x))
-    return [_ADDRESS.sub("", str(treedef)), *map(_static_text, leaves)]
 
 
 def write(folder: Path, step: int, arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> Path:
@@ -161,14 +122,5 @@ def unpack(prefix: str, like: Any, arrays: dict[str, np.ndarray], exact: bool = 
     return jax.tree.unflatten(treedef, out)
 
 
-def _is_key(x: Any) -> bool:
-    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-
-
-def plain(x: Any) -> np.ndarray:
-    """A leaf as a NumPy array; a typed random key as its data."""
-    return np.asarray(jax.random.key_data(x)) if _is_key(x) else np.asarray(x)
-
-
 def _restore(stored: np.ndarray, like: Any) -> Any:
-    return jax.random.wrap_key_data(jnp.asarray(stored)) if _is_key(like) else jnp.asarray(stored)
+    return jax.random.wrap_key_data(jnp.asarray(stored)) if is_key(like) else jnp.asarray(stored)

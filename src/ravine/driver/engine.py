@@ -24,15 +24,20 @@ from ..types import Counts, Info, Params, State, Status, counts
 MAX_REJECTED = 20  # consecutive steps in which every trial was rejected
 MAX_NO_DESCENT = 3  # consecutive failed line searches
 MAX_TINY = 20  # consecutive steps below rounding of the parameters
+_ROUNDINGS = 100  # a gradient is a sum of products that cancel: it is known to far less than an ulp of its terms
 
 traces: list[str] = []  # one entry per trace of `advance`, the method's name; read by tests
+
+
+Number = Float[Array | np.ndarray, ""]
 
 
 class Limits(NamedTuple):
     """Traced stop tests, so that changing them recompiles nothing."""
 
-    loss: Float[Array, ""]  # stop once a step entered at or below this loss
-    grad_norm: Float[Array, ""]  # likewise for the gradient norm
+    loss: Number  # stop once a step entered at or below this loss
+    grad_norm: Number  # likewise for the gradient norm
+    first_grad: Number  # gradient norm at step 0, 0 until it is known: the scale of `vanishes`
 
 
 class Streaks(NamedTuple):
@@ -61,7 +66,7 @@ class Flight(NamedTuple):
     go: Bool[Array, ""]
 
 
-def _norm(tree: Params) -> Float[Array, ""]:
+def norm(tree: Params) -> Float[Array, ""]:
     return jnp.sqrt(sum((jnp.sum(x * x) for x in jax.tree.leaves(tree)), start=jnp.zeros(())))
 
 
@@ -73,8 +78,24 @@ def _next_streaks(s: Streaks, info: Info, scale: Float[Array, ""]) -> Streaks:
     return Streaks(one(failed, s.rejected), one(no_descent, s.no_descent), one(tiny, s.tiny))
 
 
-def _goes_on(info: Info, s: Streaks, limits: Limits) -> Bool[Array, ""]:
+def vanishes(value, grad_norm, size, first_grad) -> Bool[Array, ""]:
+    """Whether a gradient is rounding at parameters of norm `size`; unchanged when the loss or theta is scaled.
+
+        |g| |theta| <= 100 eps |L|  and  |g| <= sqrt(eps) |g_0|,   or   |g| <= eps^2 |g_0|
+
+    The first: a move as long as the parameters themselves would not show in the loss. It holds at small parameters
+    too, hence the second. A small |g| / |g_0| alone says little: where residuals can vanish, the loss falls with the
+    square of the gradient, past eps |g_0|, and such a run ends when its steps or their gains are rounding. Only an
+    exact solution falls to the third; a gradient of zero always counts.
+    """
+    eps = jnp.finfo(grad_norm.dtype).eps
+    invisible = grad_norm * size <= _ROUNDINGS * eps * jnp.abs(value)
+    return (invisible & (grad_norm <= jnp.sqrt(eps) * first_grad)) | (grad_norm <= eps**2 * first_grad)
+
+
+def _goes_on(info: Info, s: Streaks, limits: Limits, size: Float[Array, ""]) -> Bool[Array, ""]:
     met = (info.value <= limits.loss) | (info.grad_norm <= limits.grad_norm)
+    met |= vanishes(info.value, info.grad_norm, size, limits.first_grad)
     stuck = (s.rejected >= MAX_REJECTED) | (s.no_descent >= MAX_NO_DESCENT) | (s.tiny >= MAX_TINY)
     return ~(met | stuck | (info.status == Status.NONFINITE))
 
@@ -113,8 +134,9 @@ def _advance(frozen: Frozen, arrays: list, params, state, streaks, limits, key, 
         new = jax.tree.map(lambda a, b: jnp.where(info.status == Status.NONFINITE, b, a), new, f.params)
         first = jax.tree.map(lambda a, b: jnp.where(f.k == start, a, b), info, f.first)
         totals = jax.tree.map(jnp.add, f.totals, info.counts)
-        streaks = _next_streaks(f.streaks, info, _norm(f.params))
-        return Flight(f.k + 1, new, state, first, info, totals, streaks, _goes_on(info, streaks, limits))
+        size = norm(f.params)
+        streaks = _next_streaks(f.streaks, info, size)
+        return Flight(f.k + 1, new, state, first, info, totals, streaks, _goes_on(info, streaks, limits, size))
 
     def goes(f: Flight):
         return f.go & (f.k < stop)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from ..records import FORMAT, dumps, write_text
 from . import checkpoint as ckpt
 from .loop import Loop
 from .persist import restore
@@ -25,10 +27,13 @@ def execute(request: Request) -> Run:
     if finished is not None:
         verdict = Verdict(finished["status"], f"Already finished. {finished['reason']}", finished["suggestion"])
         return _hand_over(loop, request, verdict, finished["returned"], loop.watch.returned(loop.params))
+    if request.folder is not None:
+        announce(request.folder, request.summary)
     end = _run(loop)
     params, returned, q = loop.params, loop.k, None
     if loop.compiled:
-        params, returned, q = loop.watch.final(loop.objective, loop.params, loop.k)
+        # A target is met by the last iterate; an earlier one may miss it.
+        params, returned, q = loop.watch.final(loop.objective, loop.params, loop.k, swap=end.cause != "target")
     loop.close(params)
     verdict = judge(loop, end, q, returned)
     loop.watch.settle(params, q)
@@ -37,6 +42,12 @@ def execute(request: Request) -> Run:
     if request.folder is not None:
         run.save(request.folder)
     return run
+
+
+def announce(folder: Path, summary: Mapping[str, Any]) -> None:
+    """A run.json before the first step, so that a run killed at any moment can be read and resumed."""
+    told = {"status": "running", "reason": "Still running, or ended from outside before it could say why."}
+    write_text(folder / "run.json", dumps({"format": FORMAT, **summary, **told}, indent=1))
 
 
 def _restore(loop: Loop) -> Mapping[str, Any] | None:

@@ -8,20 +8,23 @@ from typing import Any
 
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 
 from ..plans import History
 from ..records import WORK, WORK_JACOBIAN, append_row, next_recorded, write_rows
 from ..types import Counts, Info, Params, Status
 from . import persist
 from .clock import Clock
-from .engine import MAX_NO_DESCENT, MAX_REJECTED, MAX_TINY, Engine, Flight, Limits, fresh_streaks
+from .engine import MAX_NO_DESCENT, MAX_REJECTED, MAX_TINY, Engine, Flight, Limits, fresh_streaks, norm, vanishes
+from .interrupt import Interrupt
 from .points import Watch
 from .setup import End, Setup
 from .target import Target
 
 _CALL_SECONDS = 0.4  # a device call is cut near this length, so that budgets and Ctrl-C are heard
 _CHECKPOINT_SECONDS = 10.0
-_GRADIENT_FLOOR = {"float64": 1e-15, "float32": 1e-7}
+# What a step, a change of stage or a look may change, besides rows, objective and watch.
+_MOVING = ("k", "params", "state", "streaks", "totals", "stage", "stage_start", "ended", "pending", "recorded", "last")
 
 
 class Loop:
@@ -48,7 +51,7 @@ class Loop:
         self.pending: dict[str, Any] | None = None
         self.recorded = -1
         self._row_params = params
-        self._limit_values = self._limits()
+        self.interrupt = Interrupt()
 
     @property
     def engine(self) -> Engine:
@@ -64,7 +67,7 @@ class Loop:
         begin = time.perf_counter()
         for engine in self.engines:
             state = engine.start(self.params, self.key)
-            engine.advance(self.params, state, self.streaks, self._limit_values, self.key, 0, 0)
+            engine.advance(self.params, state, self.streaks, self.limits, self.key, 0, 0)
             engine.readout(self.params, state)
             if self.setup.sampler is not None and self.setup.sampler.period(engine.method):
                 engine.refresh(self.params, state)
@@ -73,28 +76,52 @@ class Loop:
         self.compiled = True
         self.compile_seconds += time.perf_counter() - begin
 
-    def _limits(self) -> Limits:
-        t, floor = self.setup.target, _GRADIENT_FLOOR[self.setup.dtype]
-        as_number = lambda x: jnp.asarray(x, self.setup.dtype)  # noqa: E731
-        return Limits(as_number(t.alone("loss")), as_number(max(floor, t.alone("grad_norm"))))
+    @property
+    def limits(self) -> Limits:
+        t = self.setup.target
+        # Step 0 is a device call of its own and always recorded, so the scale is known from step 1 on.
+        first = self.rows[0]["grad_norm"] if self.rows else 0.0
+        return Limits(*(np.asarray(x, self.setup.dtype) for x in (t.alone("loss"), t.alone("grad_norm"), first)))
 
     # -- the loop --------------------------------------------------------------------------------------------
     def run(self) -> End:
         if self.setup.rows_path is not None:
             write_rows(self.setup.rows_path, self.rows)
+        self._mark()
         try:
-            if self.k == 0:
-                self.save()
-            self.clock.start()
-            return self._iterate()
-        except KeyboardInterrupt:
+            with self.interrupt.listening():
+                if self.k == 0:
+                    self.save()
+                self.clock.start()
+                return self._iterate()
+        except KeyboardInterrupt:  # a second Ctrl-C, or one raised by a callback
+            self._go_back()
             return End("interrupted")
         finally:
             self.clock.stop()
 
+    def _mark(self) -> None:
+        """Everything fits together here: an exception may come anywhere, and the run stands by the last mark."""
+        moving = {name: getattr(self, name) for name in _MOVING}
+        self._marked = moving, len(self.rows), self.objective, self.watch.mark()
+
+    def _go_back(self) -> None:
+        moving, rows, objective, watch = self._marked
+        vars(self).update(moving)
+        del self.rows[rows:]
+        self._move(objective)
+        self.watch.go_back(watch)
+
+    def _move(self, objective) -> None:
+        for engine in self.engines:
+            engine.set_objective(objective)
+
     def _iterate(self) -> End:
         while True:
-            end = self._plan() or self._boundary() or self.spent()
+            self._mark()
+            if self.interrupt.pressed:
+                return End("interrupted")
+            end = self._plan() or self._boundary()
             if end is not None:
                 return end
             flight = self._fly(self._next_stop())
@@ -122,10 +149,16 @@ class Loop:
         return None
 
     def _boundary(self) -> End | None:
-        """What happens between steps k-1 and k: the sampler, the record, callbacks, checkpoint."""
-        if self.spent() is None:  # else the run would be scored on points that it never trained on
+        """What happens between steps k-1 and k: the budget, the sampler, the record, checkpoint.
+
+        The budget is asked once, before the sampler, whose look is work too: a run must not end, and be scored, on
+        points that it never trained on.
+        """
+        spent = self.spent()
+        if spent is None:
             self._sample()
         end = self._observe() if self.pending is None and self._records(self.k) else None
+        end = end or spent
         if time.perf_counter() - self._saved_at > _CHECKPOINT_SECONDS:
             self.save()
         return end
@@ -137,8 +170,7 @@ class Loop:
         moved = self.watch.act(self.objective, self.params, self.engine.method, self.k)
         if moved is None:
             return
-        for engine in self.engines:
-            engine.set_objective(moved)
+        self._move(moved)
         self.state = self.engine.refresh(self.params, self.state)
 
     def _observe(self) -> End | None:
@@ -178,7 +210,7 @@ class Loop:
 
     def _fly(self, stop: int) -> Flight:
         before = time.perf_counter()
-        flight = self.engine.advance(self.params, self.state, self.streaks, self._limit_values, self.key, self.k, stop)
+        flight = self.engine.advance(self.params, self.state, self.streaks, self.limits, self.key, self.k, stop)
         taken = int(flight.k) - self.k
         if taken:
             self._step_seconds = (time.perf_counter() - before) / taken
@@ -188,18 +220,24 @@ class Loop:
         self.k, self.params, self.state = int(flight.k), flight.params, flight.state
         self.streaks, self.last = flight.streaks, flight.last
         self.totals = {name: n + int(getattr(flight.totals, name)) for name, n in self.totals.items()}
-        if self.pending is not None and self._record(flight.first):
-            return End("callback")
-        return None if bool(flight.go) else self._stopped(flight)
+        row = None if self.pending is None else self._completed(self.pending | self._numbers(flight.first))
+        end = None if bool(flight.go) else self._stopped(flight)
+        self._mark()  # the step is complete; what follows is the caller's
+        if row is not None and self._told(row):
+            end = end or End("callback")
+        return end
 
-    def _record(self, info: Info) -> bool:
-        """Complete the pending row; True when a callback asks to stop."""
+    def _completed(self, row: dict[str, Any]) -> dict[str, Any]:
         with self.clock.off():
-            row = (self.pending or {}) | self._numbers(info)
             self.pending = None
             self.rows.append(row)
             if self.setup.rows_path is not None:
                 append_row(self.setup.rows_path, row)
+        return row
+
+    def _told(self, row: dict[str, Any]) -> bool:
+        """True when a callback asks to stop."""
+        with self.clock.off():
             if self.setup.progress is not None:
                 self.setup.progress(row, self)
             full = self.setup.observer.lift(self._row_params)
@@ -220,17 +258,17 @@ class Loop:
     def _probe(self, params: Params) -> dict[str, float]:
         """Loss and gradient norm at `params`, read off one step that is thrown away."""
         state = self.engine.start(params, self.key)
-        flight = self.engine.advance(params, state, fresh_streaks(), self._limit_values, self.key, self.k, self.k + 1)
+        flight = self.engine.advance(params, state, fresh_streaks(), self.limits, self.key, self.k, self.k + 1)
         return {"loss": float(flight.first.value), "grad_norm": float(flight.first.grad_norm)}
 
     def _stopped(self, flight: Flight) -> End | None:
         """A stop test of the compiled loop fired. The plan may go on with another stage; a target met ends the run."""
-        info, s, t, limits = flight.last, flight.streaks, self.setup.target, self._limit_values
+        info, s, t, limits = flight.last, flight.streaks, self.setup.target, self.limits
         value, grad = float(info.value), float(info.grad_norm)
         if int(info.status) == Status.NONFINITE:
             return End("nonfinite_start" if self.k <= 1 and len(self.rows) <= 1 else "nonfinite", {"value": value})
         # Compared with the limits as the device saw them: in float32 they are rounded.
-        if value <= float(limits.loss) or grad <= t.alone("grad_norm"):
+        if value <= float(limits.loss) or grad <= float(limits.grad_norm):
             with self.clock.off():
                 if t.met(self._probe(self.params)):
                     return End("target")
@@ -238,15 +276,17 @@ class Loop:
             "rejected": int(s.rejected) >= MAX_REJECTED,
             "no_descent": int(s.no_descent) >= MAX_NO_DESCENT,
             "tiny": int(s.tiny) >= MAX_TINY,
-            "gradient": grad <= float(limits.grad_norm) and grad > t.alone("grad_norm") and self._stationary(),
         }
         self.ended = next((name for name, fired in causes.items() if fired), None)
+        if self.ended is None and self._stationary():
+            self.ended = "gradient"
         return None  # the plan is asked next: another stage, or the end; nothing fired: the target was left again
 
     def _stationary(self) -> bool:
-        """Whether the gradient still vanishes after the step: momentum may have carried the parameters on."""
+        """Whether the gradient vanishes after the step, too: momentum may have carried the parameters on."""
         with self.clock.off():
-            return self._probe(self.params)["grad_norm"] <= float(self._limit_values.grad_norm)
+            loss, grad = (jnp.asarray(x, self.setup.dtype) for x in self._probe(self.params).values())
+            return bool(vanishes(loss, grad, norm(self.params), self.limits.first_grad))
 
     # -- ends ------------------------------------------------------------------------------------------------
     def evaluations(self) -> float:

@@ -62,14 +62,15 @@ class Watch:
         self.moves += 1
         return cast(look.objective, self.setup.dtype)
 
-    def final(self, objective, params: Params, step: int) -> tuple[Params, int, float | None]:
-        """(returned parameters, their step, q). Both candidates are compared on one and the same fresh pool."""
+    def final(self, objective, params: Params, step: int, swap: bool) -> tuple[Params, int, float | None]:
+        """(returned parameters, their step, q): the last iterate, or with `swap` the best one where that is better.
+        Both candidates are compared on one and the same fresh pool."""
         source = self.setup.source
         if source is None or not isinstance(objective, LeastSquares):
             return params, step, None
         loss, q = self._look(objective, params, source, step)
         self.pool_loss = loss
-        if self.best is None or not self.moves or self.best[1] == step:
+        if not swap or self.best is None or not self.moves or self.best[1] == step:
             return params, step, q
         other_loss, other_q = self._look(objective, self.best[2], source, step)
         if np.isfinite(other_loss) and (not np.isfinite(loss) or other_loss < loss):
@@ -95,6 +96,13 @@ class Watch:
             loss += 0.5 * scalar_weight(term) * pool.mean
             qs.append(pool.q)
         return loss, max(qs, default=None)
+
+    def mark(self) -> dict[str, Any]:
+        """What `go_back` returns to: every attribute as it is now."""
+        return vars(self) | {"notes": list(self.notes)}
+
+    def go_back(self, marked: dict[str, Any]) -> None:
+        vars(self).update(marked)
 
     # -- checkpoints -----------------------------------------------------------------------------------------
     def pack(self) -> dict[str, np.ndarray]:

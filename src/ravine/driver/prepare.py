@@ -19,8 +19,8 @@ from ..records import COLUMNS
 from ..registry import find
 from ..sampling.base import Sampler, Source, drawn, movable
 from ..types import Params, Structure
-from . import checkpoint as ckpt
 from .budget import Budget
+from .fingerprint import fingerprint
 from .loop import Loop
 from .memory import check_memory
 from .notice import warn
@@ -98,7 +98,7 @@ def prepare(request: Request) -> Loop:
         dtype=dtype,
         every=every,
         rows_total=rows,
-        fingerprint=ckpt.fingerprint((bound, free, methods, plan, sampler), seed, dtype, every),
+        fingerprint=fingerprint((bound, free, methods, plan, sampler), seed, dtype, every),
         rows_path=None if request.folder is None else request.folder / "rows.jsonl",
         checkpoint=None if request.checkpoint is None else Path(request.checkpoint),
         callbacks=tuple(request.callbacks),

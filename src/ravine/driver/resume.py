@@ -12,7 +12,8 @@ from .configuration import build
 from .run import Run
 from .solve import carry_out
 
-_KEPT = ("name", "command", "task")  # entries of run.json that describe the run and do not come from it
+# Entries of run.json that whoever started the run may have chosen: they do not follow from its configuration.
+_KEPT = ("name", "problem", "method", "seed", "command", "task")
 
 
 def resume(folder: str | Path, *, budget: Budget | None = None, progress: Callable | None = None) -> Run:

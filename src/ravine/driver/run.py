@@ -11,7 +11,7 @@ import numpy as np
 
 from ..records import FORMAT, dumps, write_rows, write_text
 from ..types import Params
-from .checkpoint import plain
+from .fingerprint import plain
 from .precision import cast, precision
 
 STATUSES = ("reached_target", "converged", "stalled", "diverged", "budget", "interrupted", "failed")

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..model import Model
 from ..problem import Points, Problem
-from ..records import FORMAT, dumps, make_folder, remove_empty, write_text
+from ..records import make_folder, remove_empty
 from ..registry import find
 from ..sampling.base import Sampler
 from ..sampling.fixed import Fixed
@@ -170,8 +170,6 @@ def _run(request: Request, resumed: bool, execute: Callable[[Request], Run]) -> 
     folder, made = request.folder, []
     if folder is not None and not resumed:
         made = make_folder(folder)
-        # Written first, so that a run killed at any moment can be read and resumed.
-        write_text(folder / "run.json", dumps({"format": FORMAT, **request.summary, "status": "running"}, indent=1))
     try:
         return execute(request)
     except BaseException:

@@ -13,6 +13,8 @@ SPURIOUS = 1e3  # q above this: a spurious solution (guarded runs peak near 22, 
 FLOOR = 10.0  # q above this: the points, not the optimizer, limit the error
 _RESOLVED = 1e-24  # fresh residuals this far (squared) below their start are rounding
 _ROUNDING = 1e-13  # a predicted decrease below this fraction of the loss cannot be told from rounding
+_VANISHED = 1e-9  # a gradient that has fallen to this fraction: where steps fail, it is rounding that fails them
+_NOTHING_LEFT = "A lower error needs a larger network or more points, not more steps."
 
 
 class Verdict(NamedTuple):
@@ -84,7 +86,7 @@ def _target(loop: Loop, end: End) -> Verdict:
 
 def _gradient(loop: Loop, end: End) -> Verdict:
     text = f"The gradient vanishes to rounding at step {loop.k}: {_state(loop)}."
-    return Verdict("converged", text, "A lower error needs a larger network or more points, not more steps.")
+    return Verdict("converged", text, _NOTHING_LEFT)
 
 
 def _predicted(loop: Loop) -> float | None:
@@ -99,35 +101,39 @@ def _rejected(loop: Loop, end: End) -> Verdict:
             f"The model predicts a decrease of only {predicted:.1e} of the loss, below rounding, and "
             f"{MAX_REJECTED} steps in a row were rejected: {_state(loop)}."
         )
-        return Verdict("converged", text, "A lower error needs a larger network or more points, not more steps.")
+        return Verdict("converged", text, _NOTHING_LEFT)
+    text = f"{MAX_REJECTED} steps in a row were rejected at step {loop.k}: {_state(loop)}."
+    if (vanished := _vanished(loop, "test")) is not None:
+        return Verdict("converged", text[:-1] + vanished, _NOTHING_LEFT)
     damping = loop.last.scalars.get("damping") if loop.last is not None else None
     shown = "" if damping is None else f", damping {float(damping):.1e}"
-    text = f"{MAX_REJECTED} steps in a row were rejected at step {loop.k}: {_state(loop)}{shown}."
+    text = text[:-1] + f"{shown}."
     return Verdict("stalled", text, "Restart the method from here with fresh state (stages 'lm:N+lm'), or use float64.")
 
 
 def _no_descent(loop: Loop, end: End) -> Verdict:
     text = f"The line search failed {MAX_NO_DESCENT} times in a row at step {loop.k}: {_state(loop)}."
-    relative = _relative_gradient(loop)
-    if relative is not None and relative <= 1e-9:
-        text = text[:-1] + f"; the gradient has fallen to {relative:.1e} of its start, so rounding decides the search."
-        return Verdict("converged", text, "For a lower error continue with 'lm', or use a larger network.")
+    if (vanished := _vanished(loop, "search")) is not None:
+        return Verdict(
+            "converged", text[:-1] + vanished, "For a lower error continue with 'lm', or use a larger network."
+        )
     return Verdict("stalled", text, "Continue with Levenberg-Marquardt (stages such as 'lbfgs+lm') or check precision.")
 
 
 def _tiny(loop: Loop, end: End) -> Verdict:
     text = f"Step too small: {MAX_TINY} steps in a row were below rounding of the parameters; {_state(loop)}."
-    relative = _relative_gradient(loop)
-    status = "converged" if relative is not None and relative <= 1e-9 else "stalled"
-    return Verdict(status, text, "Continue with a curvature method ('lm'), or raise the step length.")
+    if _vanished(loop, "step") is not None:
+        return Verdict("converged", text, _NOTHING_LEFT)
+    return Verdict("stalled", text, "Continue with a curvature method ('lm'), or raise the step length.")
 
 
-def _relative_gradient(loop: Loop) -> float | None:
+def _vanished(loop: Loop, what: str) -> str | None:
+    """Half a sentence where the gradient is small enough for rounding to decide the `what`, else None."""
     first = loop.rows[0].get("grad_norm") if loop.rows else None
     last = _closing(loop).get("grad_norm")
-    if not first or last is None or not math.isfinite(first):
+    if not first or last is None or not math.isfinite(first) or not last / first <= _VANISHED:
         return None
-    return last / first
+    return f"; the gradient has fallen to {last / first:.1e} of its start, so rounding decides the {what}."
 
 
 def _nonfinite_start(loop: Loop, end: End) -> Verdict:

@@ -181,14 +181,20 @@ def flat_gradient(objective, params: Params, dtype: Any) -> tuple[Array, Array]:
     return value.astype(dtype), ravel_pytree(grad)[0].astype(dtype)
 
 
-def first_trial(rule: str, first_step: Any, fresh: Array, grad_norm: Array, decrease: Array, slope: Array) -> Array:
-    """The first t of a search along a quasi-Newton direction.
+def first_trial(
+    rule: str, first_step: Any, fresh: Array, size: Array, grad_norm: Array, decrease: Array, slope: Array
+) -> Array:
+    """The first t of a search along a quasi-Newton direction. `size` = |θ|.
 
-    `fresh`: the direction is −g, so the move is min(first_step, |g|) long. Otherwise 1 or, with the rule "decrease",
+    `fresh`: the direction is −g, so the move is |g| long, but at most first_step and at least √ε |θ|: a shorter one
+    would be lost in rounding where the whole loss is small, and `GROW_MOST` would take all trials to make up for it.
+    Otherwise 1 or, with the rule "decrease",
     min(1, 2.02 (L(θ) − L(θ₋))/φ'(0)): the minimiser of a parabola that falls as far as the last step did (Nocedal &
     Wright 2006, eq. 3.60, with their factor 1.01). `decrease` = L(θ) − L(θ₋), 0 where it is not known.
     """
-    start = jnp.minimum(1.0, first_step / jnp.where(grad_norm > 0, grad_norm, 1.0))
+    safe = jnp.where(grad_norm > 0, grad_norm, 1.0)
+    shortest = jnp.sqrt(jnp.finfo(grad_norm.dtype).eps) * size
+    start = jnp.minimum(jnp.maximum(1.0, shortest / safe), first_step / safe)
     known = (decrease < 0) & (slope < 0)
     guess = jnp.minimum(1.0, 2.02 * decrease / jnp.where(known, slope, 1.0))
     later = jnp.where(known, guess, 1.0) if rule == "decrease" else jnp.ones_like(slope)

@@ -106,7 +106,8 @@ class AbstractDenseQuasiNewton(Method):
         fresh, direction, slope = _direction(state)
 
         grad_norm = jnp.linalg.norm(grad)
-        first = first_trial(self.first_trial, self.first_step, fresh, grad_norm, state.decrease, slope)
+        size = jnp.linalg.norm(theta)
+        first = first_trial(self.first_trial, self.first_step, fresh, size, grad_norm, state.decrease, slope)
         evaluate = along(objective, unravel, theta, direction)
         found = strong_wolfe(evaluate, value, slope, grad, first, c1=self.c1, c2=self.c2, max_trials=self.max_trials)
 

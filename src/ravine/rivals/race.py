@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from ..driver.budget import Budget
+from ..driver.execute import announce
 from ..driver.observe import Observer
 from ..driver.parameters import bound_objective, partition
 from ..driver.precision import cast
@@ -100,6 +101,8 @@ def execute(rival: Rival, request: Request) -> Run:
         request.callbacks,
     )
     _load(rival)
+    if request.folder is not None:
+        announce(request.folder, request.summary)
     track = Track(rival.name, bound, View(bound, free), observer, rules, rival.counted)
     end = _run(rival, track)
     track.close()
