@@ -173,7 +173,7 @@ def test_last_line_cut_short_is_dropped_with_a_note(tmp_path):
     rows.write_bytes(rows.read_bytes()[:-40])
     run = load_run(folder)
     assert [row["step"] for row in run.rows] == [0, 1, 2, 3, 4]
-    assert "line 6" in run.notes[0]
+    assert run.notes == ("Line 6 of rows.jsonl was cut short and is left out.",)
     assert run.notes[0] in write_report([folder], tmp_path / "r.html").read_text()
 
 
@@ -200,7 +200,7 @@ def write(path, text):
         ("run.json", '{"format": 7}', "has format 7; this version of ravine reads format 1"),
         ("run.json", '{"format": 1, "method": "lm"}', "it lacks status"),
         ("rows.jsonl", '{"step": 0}\nnonsense\n{"step": 2}\n', "line 2, is not JSON"),
-        ("rows.jsonl", '{"epoch": 0}\n', "line 1, is not a row of a run"),
+        ("rows.jsonl", '{"epoch": 0}\n', "row 1, is not a row of a run"),
     ],
 )
 def test_damaged_and_foreign_files_get_one_sentence(tmp_path, file, content, sentence):

@@ -43,6 +43,7 @@ class Finding(NamedTuple):
     ratio      median over pairs of the cost of methods[1] over that of methods[0]; of an even number of pairs the one
                of the two in the middle that is nearer to 1
     p, p_adjusted, family         NaN, NaN, 0 where the comparison did not enter the correction
+    reason     why there is no claim, without the names of what was compared; empty for a claim
     """
 
     claim: bool
@@ -59,6 +60,7 @@ class Finding(NamedTuple):
     p: float
     p_adjusted: float
     family: int
+    reason: str
 
 
 class _Question(NamedTuple):
@@ -200,11 +202,15 @@ def _ratio(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.exp(low if abs(low) < abs(high) else high))
 
 
-def _finding(q: _Question, claim: bool, sentence: str, better: str | None, test: Outcome | None, p, family) -> Finding:
+def _no_claim(q: _Question, reason: str, test: Outcome | None = None, p: float = math.nan, family: int = 0) -> Finding:
+    return _finding(q, f"no claim: {q.subject}: {reason}.", None, test, p, family, reason)
+
+
+def _finding(q: _Question, sentence: str, better: str | None, test, p: float, family: int, reason="") -> Finding:
     first, second, ratio = _counts(q)
     raw = test.p if test else math.nan
     return Finding(
-        claim,
+        better is not None,
         sentence,
         q.methods,
         better,
@@ -218,6 +224,7 @@ def _finding(q: _Question, claim: bool, sentence: str, better: str | None, test:
         raw,
         p,
         family,
+        reason,
     )
 
 
@@ -226,7 +233,7 @@ def _tested(q: _Question, test: Outcome, p: float, family: int, level: float) ->
     over = f"p = {p:.2g} after Holm over {family} comparison{'s' if family > 1 else ''}"
     if p > level:
         split = f"{q.methods[0]} did better in {first} and {q.methods[1]} in {second} of {q.pairs} {q.unit}"
-        return _finding(q, False, f"no claim: {q.subject}: {split}, {over}.", None, test, p, family)
+        return _no_claim(q, f"{split}, {over}", test, p, family)
     a, b = q.methods if test.statistic < 0 else q.methods[::-1]
     wins, factor = (first, ratio) if a == q.methods[0] else (second, 1 / ratio if ratio else math.inf)
     says = "has a lower final error than" if q.target is None else _WORDS[q.axis].format(target=q.target)
@@ -234,7 +241,7 @@ def _tested(q: _Question, test: Outcome, p: float, family: int, level: float) ->
     median = f"median ratio {factor:.2g}" if math.isfinite(factor) else f"{b} {never}"
     on = f", {_problems_won(q, a)} of {len(q.blocks)} problems" if q.pooled else ""
     sentence = f"{a} {says} {b} {q.where}: {median}, {wins} of {q.pairs} {q.unit}{on}, {over}."
-    return _finding(q, True, sentence, a, test, p, family)
+    return _finding(q, sentence, a, test, p, family)
 
 
 def _problems_won(q: _Question, method: str) -> int:
@@ -259,4 +266,4 @@ def _untested(q: _Question, comparisons: int, level: float) -> Finding:
             f"{least_p(q.can_differ):.2g} at best, too much for {comparisons} comparisons at {level:g}; "
             f"{pairs_needed(comparisons, level)} such {q.unit} would do"
         )
-    return _finding(q, False, f"no claim: {q.subject}: {why}.", None, None, math.nan, 0)
+    return _no_claim(q, why)
