@@ -146,6 +146,17 @@ def _summary(results: Sequence[Result], targets: Sequence[float], axis: str) -> 
     return Sheet("Summary", note, ("method", "reached", "mean", "score", "best", "close"), rows)
 
 
+def claims(findings: Sequence[Finding]) -> Sheet:
+    """What was compared and what may be said, claims first."""
+    columns = ("claim", "sentence", "first", "second", "better", "problems", "quantity", "target", "pairs")
+    columns += ("first_better", "second_better", "ratio", "p", "p_adjusted", "family")
+    rows = []
+    for f in findings:
+        compared = f.claim, f.sentence, *f.methods, f.better, "; ".join(f.problems), f.quantity, f.target, f.pairs
+        rows.append((*compared, f.first_better, f.second_better, f.ratio, f.p, f.p_adjusted, f.family))
+    return Sheet("Claims", "p is that of one comparison, p_adjusted that after Holm's correction.", columns, rows)
+
+
 def text(results: Sequence[Result], findings: Sequence[Finding] = (), targets=TARGETS, axis: str = "seconds") -> str:
     """All sheets and findings as plain text, status first. Raises ValueError as `sheets`."""
     parts = [as_text(sheet) for sheet in sheets(results, targets, axis).values()]
