@@ -135,7 +135,7 @@ def test_other_runs_of_the_folder_are_neither_overwritten_nor_shown(runs, capsys
     before = Path("c/poisson2d/lm-s0/run.json").read_bytes()
     words = ["compare", "poisson2d", "--methods", "lm,sgd", "--seeds", "1", "--budget", "30s", "--out", "c"]
     assert main([*words, "--continue"]) == 0
-    assert "2 earlier runs in c are not of this comparison" in capsys.readouterr().err
+    assert "Not of this comparison, and left as they are in c: 2 earlier ones." in capsys.readouterr().err
     assert list(statuses()) == ["poisson2d/lm-s0-2", "poisson2d/sgd-s0"]
     assert Path("c/poisson2d/lm-s0/run.json").read_bytes() == before
     assert main([*COMPARE, "--seeds", "1", "--continue"]) == 0
@@ -184,7 +184,7 @@ def test_runs_of_uncommitted_code_are_made_again_beside_the_old_ones(runs, capsy
     assert main([*COMPARE, "--seeds", "1"]) == 0
     assert main([*COMPARE, "--seeds", "1", "--continue"]) == 0
     assert runs.made == ["adam-s0", "lm-s0", "adam-s0-2", "lm-s0-2"]
-    assert "2 runs were made with uncommitted changes of ravine and are made again." in capsys.readouterr().err
+    assert "Made with uncommitted changes of ravine, and made again: 2 of them." in capsys.readouterr().err
 
 
 def test_a_damaged_table_is_one_sentence_and_nothing_is_lost(runs, capsys):

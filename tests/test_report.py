@@ -17,7 +17,7 @@ from ravine.report.load import median_run
 from ravine.report.pictures import pictures
 from ravine.report.wording import STATUSES, number, seconds
 
-ORDER = ["status", "problem-1", "problem-2", "reproduce", "provenance"]
+ORDER = ["status", "overall", "problem-1", "problem-2", "reproduce", "provenance"]
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +128,8 @@ def test_figures_of_the_page_are_drawn_somewhere_and_exist(page):
     drawn = [a["data-figure"] for _, a in parsed.tags if "data-figure" in a]
     assert len(drawn) == len(set(drawn)) == len(parsed.data["figures"])
     assert set(drawn) == set(parsed.data["figures"])
-    # error against seconds and work, losses, 4 terms, 4 x 3 pictures, 4 stacks of scalars; a problem each
-    assert len(drawn) == 2 * (2 + 1 + 4 + 12 + 4)
+    # 3 of all runs; error against seconds and work, losses, 4 terms, 4 x 3 pictures, 4 stacks of scalars a problem
+    assert len(drawn) == 3 + 2 * (2 + 1 + 4 + 12 + 4)
 
 
 def test_names_and_sentences_are_escaped(tmp_path):

@@ -22,15 +22,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .curves import target_word
 from .results import Result, index, methods_of, problems_of
 from .significance import Outcome, decidable, differences, holm, least_p, pairs_needed, sign_flip
 
 MIN_PAIRS = 8
 TARGETS = (1e-2, 1e-4, 1e-6)  # few: each one is a comparison more for every pair of methods
 _WORDS = {
-    "seconds": "reaches error {target:.0e} in fewer seconds than",
-    "total": "reaches error {target:.0e} in fewer seconds, compilation included, than",
-    "work": "reaches error {target:.0e} with less work than",
+    "seconds": "reaches error {target} in fewer seconds than",
+    "total": "reaches error {target} in fewer seconds, compilation included, than",
+    "work": "reaches error {target} with less work than",
 }
 _QUANTITY = {"seconds": "seconds", "total": "seconds with compilation", "work": "work"}
 
@@ -84,7 +85,7 @@ class _Question(NamedTuple):
 
     @property
     def quantity(self) -> str:
-        return "final error" if self.target is None else f"{_QUANTITY[self.axis]} to error {self.target:.0e}"
+        return "final error" if self.target is None else f"{_QUANTITY[self.axis]} to error {target_word(self.target)}"
 
     @property
     def where(self) -> str:
@@ -236,7 +237,7 @@ def _tested(q: _Question, test: Outcome, p: float, family: int, level: float) ->
         return _no_claim(q, f"{split}, {over}", test, p, family)
     a, b = q.methods if test.statistic < 0 else q.methods[::-1]
     wins, factor = (first, ratio) if a == q.methods[0] else (second, 1 / ratio if ratio else math.inf)
-    says = "has a lower final error than" if q.target is None else _WORDS[q.axis].format(target=q.target)
+    says = "has a lower final error than" if q.target is None else _WORDS[q.axis].format(target=target_word(q.target))
     never = "mostly fails" if q.target is None else "mostly misses it"
     median = f"median ratio {factor:.2g}" if math.isfinite(factor) else f"{b} {never}"
     on = f", {_problems_won(q, a)} of {len(q.blocks)} problems" if q.pooled else ""

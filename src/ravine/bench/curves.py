@@ -26,6 +26,12 @@ TARGETS = tuple(float(f"1e-{k}") for k in range(1, 11))  # relative L2 errors
 HOLD = 2  # evaluations after the first at which the error must still be at or below the target
 
 
+def target_word(target: float) -> str:
+    """1e-04, 2.5e-04: a target as it is written everywhere."""
+    digits, power = f"{target:.6e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{power}"
+
+
 class Curve(NamedTuple):
     """One run. A run that failed has no evaluations and an infinite final error."""
 

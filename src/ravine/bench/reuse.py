@@ -94,7 +94,7 @@ def _notes(
     keys, used = {key_of(task) for task in pending}, {task.folder for task in tasks}
     local = [r for r in records if r["key"] in keys and str(r.get("commit") or "").endswith("+")]
     if finished := [r for r in local if r["status"] in FINISHED]:
-        said.append(f"{len(finished)} runs were made with uncommitted changes of ravine and are made again.")
+        said.append(f"Made with uncommitted changes of ravine, and made again: {len(finished)} of them.")
     if rest := [r for r in records if str(folder / r["folder"]) not in used and r not in local]:
-        said.append(f"{len(rest)} earlier runs in {folder} are not of this comparison and are left as they are.")
+        said.append(f"Not of this comparison, and left as they are in {folder}: {len(rest)} earlier ones.")
     return said

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..records import dumps
 from .claims import Finding
-from .curves import TARGETS, worse_median
+from .curves import TARGETS, target_word, worse_median
 from .profiles import (
     error_profile,
     performance_profile,
@@ -109,7 +109,7 @@ def _times(results: Sequence[Result], targets: Sequence[float], axis: str) -> Sh
         (p, m, *(float(worse_median([r.time(t, axis) for r in runs])) for t in targets))
         for (p, m), runs in _groups(results).items()
     ]
-    columns = ("problem", "method", *(f"{t:.0e}" for t in targets))
+    columns = ("problem", "method", *map(target_word, targets))
     return Sheet("Times to targets", f"Median over seeds in {UNIT[axis]}; a miss is infinite.", columns, rows)
 
 
