@@ -259,7 +259,7 @@ def _untested(q: _Question, comparisons: int, level: float) -> Finding:
         alone = "" if q.pooled else " for a claim on one problem"
         why = f"not enough runs for a claim: {q.pairs} {q.unit} of both methods, at least {MIN_PAIRS} are needed{alone}"
     elif not q.can_differ:
-        nobody = "every run failed" if q.target is None else "no run reached it"
+        nobody = "every run failed" if q.target is None else "no run reached the target"
         why = "all methods are equal in every pair" if np.isfinite(q.costs).any() else nobody
     else:
         why = (

@@ -23,7 +23,6 @@ from plotly.offline import get_plotlyjs
 
 from . import figures, theme, wording
 from .load import WORK_WORDS, Collection, RunRecord, collect, median_run
-from .overall import overall
 from .pictures import pictures
 
 PACKAGE = __name__.rpartition(".")[0]
@@ -54,6 +53,8 @@ def write_report(
 
 def render(found: Collection, title: str | None = None, command: str | None = None) -> str:
     """The page as a string."""
+    from .overall import overall  # imports SciPy, which answers to wrong usage do without
+
     figures_json: dict[str, Any] = {}
     keep = partial(_keep, figures_json)
     slot = figures.slots(found.runs)
