@@ -7,7 +7,7 @@ import pytest
 
 from ravine.bench.curves import target_word
 from ravine.bench.record import record_of
-from ravine.bench.verdict import LONGEST, as_text, conclusions, verdict
+from ravine.bench.verdict import LONGEST, as_text, conclusions, verdict, write_tables
 
 ABSENT = {"status": "not_installed", "error": None, "final": None, "metric": None}
 
@@ -24,7 +24,18 @@ def records(tmp_path, methods=("fast", "slow"), seeds=3, problems=("poisson2d",)
 def test_a_method_whose_library_is_absent_is_left_out_and_no_loser(tmp_path):
     found = verdict([*records(tmp_path), *({**r, **ABSENT, "rival": "x/y"} for r in records(tmp_path / "b", ["fast"]))])
     assert {r.method for r in found.results} == {"fast", "slow"}
-    assert found.notes == ["x/y is left out: its library is not installed."]
+    assert found.excluded == ["x/y is left out: its library is not installed."]
+    assert as_text(found).startswith(found.excluded[0])
+    write_tables(tmp_path / "tables", found)
+    assert (tmp_path / "tables" / "summary.txt").read_text().startswith(found.excluded[0])
+
+
+def test_where_nothing_can_be_compared_that_is_said(tmp_path):
+    found = verdict([{**r, **ABSENT} for r in records(tmp_path)])
+    assert found.results == found.findings == []
+    assert as_text(found) == "".join(f"{m} is left out: its library is not installed.\n" for m in ("fast", "slow"))
+    write_tables(tmp_path / "tables", found)
+    assert verdict([]).excluded == []
 
 
 def test_a_problem_without_a_solution_is_left_out_and_a_failure_is_not(tmp_path):
@@ -32,7 +43,7 @@ def test_a_problem_without_a_solution_is_left_out_and_a_failure_is_not(tmp_path)
     blind = [r | {"metric": None, "final": {"loss": 1.0}, "instance": "deepritz2d"} for r in kept]
     found = verdict([*kept, *blind])
     assert len(found.results) == len(kept)
-    assert found.notes == ["deepritz2d is left out: it has no reference solution, and a loss is not an error."]
+    assert found.excluded == ["deepritz2d is left out: it has no reference solution, and a loss is not an error."]
     died = [r | {"status": "failed", "metric": None, "final": None} for r in kept[:3]]
     assert sum(r.final == math.inf for r in verdict([*died, *kept[3:]]).results) == 3
 

@@ -200,3 +200,19 @@ def test_a_damaged_table_is_one_sentence_and_nothing_is_lost(runs, capsys):
     assert main([*COMPARE, "--seeds", "2", "--continue"]) == 2
     assert "`c/compare.json` is not the list of a comparison" in capsys.readouterr().err
     assert len(runs.made) == 2 and Path("c/poisson2d/lm-s0/run.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["../mine", ".", "poisson2d/../.."])
+def test_folders_outside_the_comparison_are_not_touched(runs, capsys, name):
+    """The folder of a failed run is cleared before it is made again, so it must be one of ours."""
+    runs.ends = {("lm", 0): "failed"}
+    main([*COMPARE, "--seeds", "1"])
+    Path("mine").mkdir()
+    for place in ("mine", "c", "."):
+        (Path(place) / "run.json").write_bytes(Path("c/poisson2d/lm-s0/run.json").read_bytes())
+    listed = json.loads(Path("c/compare.json").read_text())
+    Path("c/compare.json").write_text(json.dumps(listed | {"runs": [name]}))
+    capsys.readouterr()
+    assert main([*COMPARE, "--seeds", "1", "--continue", "--retry-failed"]) == 2
+    assert f"lists the run {name!r}, which is not inside it" in capsys.readouterr().err
+    assert Path("mine/run.json").is_file() and Path("c/poisson2d/lm-s0/run.json").is_file()

@@ -52,6 +52,11 @@ def earlier(folder: Path) -> list[dict[str, Any]]:
             names |= dict.fromkeys(map(str, json.loads(path.read_text(encoding="utf8"))["runs"]))
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"`{path}` is not the list of a comparison: damaged, or not written by ravine.") from None
+    for name in names:
+        if folder.resolve() not in (folder / name).resolve().parents:
+            raise ValueError(
+                f"`{folder}` lists the run {name!r}, which is not inside it: damaged, or not written by ravine."
+            )
     return [entry(folder, folder / name) for name in names if (folder / name / "run.json").is_file()]
 
 

@@ -6,6 +6,7 @@ runs stop at a target of their own, that one and the larger ones of the list.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,7 +24,8 @@ class Verdict(NamedTuple):
     """All of what is shown of a set of runs.
 
     results    of the runs that can be compared;  kept: of the (problem, seed) that every method has
-    notes      what was left out of `kept`, a sentence each
+    excluded   methods and problems that could not be compared at all, a sentence each
+    notes      what was left out of `kept` only, a sentence each
     axis       seconds, or work where the runs are of several machines
     targets    errors of the distributions and profiles;  asked: the few of the claims
     findings   one per comparison, claims first; none for a single method
@@ -31,6 +33,7 @@ class Verdict(NamedTuple):
 
     results: list[Result]
     kept: list[Result]
+    excluded: list[str]
     notes: list[str]
     axis: str
     targets: tuple[float, ...]
@@ -40,19 +43,18 @@ class Verdict(NamedTuple):
     @property
     def seeds(self) -> int:
         """The most seeds that a method has on a problem."""
-        groups = [(r.problem, r.method) for r in self.results]
-        return max((groups.count(g) for g in set(groups)), default=0)
+        return max(Counter((r.problem, r.method) for r in self.results).values(), default=0)
 
 
 def verdict(records: Sequence[Mapping[str, Any]]) -> Verdict:
     """Compare the runs of `records`.
 
-    Left out, with a note: methods whose library is not installed, and problems without an error to compare. Options
+    Excluded, with a note: methods whose library is not installed, and problems without an error to compare. Options
     are in the name of a problem or method only where they tell two apart. Raises ValueError, one sentence, for runs of
     one problem with unequal budgets, two runs that differ in nothing, a run without a seed, and for work that a library
     did not count where only work could be compared.
     """
-    chosen, notes = _comparable(records)
+    chosen, excluded = _comparable(records)
     results = [result_of(record) for record in _named(chosen)]
     limits = {error_target(r.get("target"), r.get("metric")) for r in chosen}
     limit = limits.pop() if len(limits) == 1 else None
@@ -61,7 +63,7 @@ def verdict(records: Sequence[Mapping[str, Any]]) -> Verdict:
     clocks = {r.clock for r in results if r.finished and r.status != "failed"}
     axis = "seconds" if len(clocks) < 2 else "work"
     findings = compare(results, targets=asked, axis=axis) if len(methods_of(results)) > 1 else []
-    return Verdict(results, kept, [*notes, *left_out], axis, targets, asked, findings)
+    return Verdict(results, kept, excluded, left_out, axis, targets, asked, findings)
 
 
 def _comparable(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[str]]:
@@ -96,10 +98,10 @@ def as_text(found: Verdict) -> str:
 
     Of a single seed there is no distribution to show: only the claims, or the sentence that there is none.
     """
-    parts = []
+    parts = ["\n".join(found.excluded) + "\n"] if found.excluded else []
     if found.seeds > 1:
         made = summary.sheets(found.results, found.asked, found.axis)
-        parts = [summary.as_text(made[name]) for name in ("outcomes", "errors", "times", "success") if name in made]
+        parts += [summary.as_text(made[name]) for name in ("outcomes", "errors", "times", "success") if name in made]
     parts += ["\n".join(conclusions(found)) + "\n"] if found.findings else []
     return "\n".join(parts)
 
@@ -137,4 +139,5 @@ def write_tables(folder: Path, found: Verdict) -> None:
     for name, sheet in made.items():
         write_text(folder / f"{name}.csv", summary.as_csv(sheet))
     write_text(folder / "claims.csv", summary.as_csv(summary.claims(found.findings)))
-    write_text(folder / "summary.txt", summary.text(found.results, found.findings, found.targets, found.axis))
+    said = "".join(f"{sentence}\n\n" for sentence in found.excluded)
+    write_text(folder / "summary.txt", said + summary.text(found.results, found.findings, found.targets, found.axis))

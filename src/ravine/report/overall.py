@@ -39,10 +39,11 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
     several = len(problems_of(found.results)) > 1
     said = conclusions(found)
     claims = [f.sentence for f in found.findings if f.claim]
-    hidden = len(found.notes) - NOTES
+    left_out = [*found.excluded, *found.notes]
+    hidden = len(left_out) - NOTES
     return empty | {
         "title": "Over all problems" if several else "All runs together",
-        "notes": [*found.notes[:NOTES], *([f"{hidden} more of this kind are left out."] if hidden > 0 else [])],
+        "notes": [*left_out[:NOTES], *([f"{hidden} more of this kind are left out."] if hidden > 0 else [])],
         "figures": [(caption, keep(figure, caption)) for caption, figure in _figures(found, slot)],
         "axis": UNIT[found.axis],
         "targets": [target_word(t) for t in found.asked],
