@@ -38,6 +38,7 @@ def traces(figure):
 def test_figures_hold_the_curves_of_known_runs(tmp_path):
     found = section(made(tmp_path, problems=("poisson2d", "burgers1d")))
     assert found["title"] == "Over all problems" and found["axis"] == "steady seconds"
+    assert found["ladder"] == "1e-01 to 1e-10"
     reached, times, errors = (traces(figure) for _, figure in found["figures"])
     np.testing.assert_allclose(reached["lm"].x, [1 / 1.5, 10, 20, 30, 40, 50, 60, 90])
     np.testing.assert_allclose(reached["lm"].y, [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6])  # 6 of the 10 targets

@@ -100,7 +100,10 @@ def _errors(results: Sequence[Result]) -> Sheet:
     for (problem, method), runs in _groups(results).items():
         errors = np.array([r.error for r in runs])
         rows.append((problem, method, len(runs), float(worse_median(errors)), errors.min(), errors.max()))
-    note = "Final error over seeds; of an even number the median is the worse of the two in the middle."
+    note = (
+        "Final error over seeds; of an even number the median is the worse of the two in the middle. "
+        "Below the target at which a run stops, or the error of the reference, errors count as equal to that."
+    )
     return Sheet("Final errors", note, ("problem", "method", "runs", "median", "lowest", "highest"), rows)
 
 

@@ -31,7 +31,7 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
     if sum(run.main_metric is not None and math.isfinite(run.rank) for run in runs) < 2:
         return None
     empty: dict[str, Any] = {"title": "All runs together", "figures": [], "notes": [], "targets": [], "success": []}
-    empty |= {"claims": [], "others": [], "axis": "", "single": False}
+    empty |= {"claims": [], "others": [], "axis": "", "ladder": "", "single": False}
     try:
         found = verdict([record_of(run.folder) for run in runs if run.method])
     except ValueError as error:
@@ -46,6 +46,7 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
         "notes": [*left_out[:NOTES], *([f"{hidden} more of this kind are left out."] if hidden > 0 else [])],
         "figures": [(caption, keep(figure, caption)) for caption, figure in _figures(found, slot)],
         "axis": UNIT[found.axis],
+        "ladder": " to ".join(dict.fromkeys(target_word(t) for t in (found.targets[0], found.targets[-1]))),
         "targets": [target_word(t) for t in found.asked],
         "success": _success(found),
         "claims": claims,
