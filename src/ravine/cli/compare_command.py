@@ -24,7 +24,7 @@ from . import compile_cache, folders
 from .parse import Usage, settings
 
 if TYPE_CHECKING:  # needs SciPy, which wrong usage is answered without
-    from ..bench.verdict import Verdict
+    from ..bench.conclusion import Conclusion
 
 FORMAT = 1
 TABLES = "tables"  # folder of CSV files and summary.txt
@@ -205,7 +205,7 @@ def _outcome(task: Task) -> str:
 
 
 def hand_over(folder: Path, tasks: list[Task], as_json: bool, finished: bool) -> int:
-    from ..bench.verdict import as_text
+    from ..bench.conclusion import as_text
     from ..report import plain_summary, summary, write_report
     from .solve_command import show
 
@@ -225,13 +225,13 @@ def hand_over(folder: Path, tasks: list[Task], as_json: bool, finished: bool) ->
     return 1 if any(record["status"] == "failed" for record in records) else 0
 
 
-def judge(folder: Path, tasks: list[Task]) -> tuple[Verdict | None, str]:
+def judge(folder: Path, tasks: list[Task]) -> tuple[Conclusion | None, str]:
     """What the runs say together, written to the folder of tables; or None and why they cannot be compared."""
+    from ..bench.conclusion import conclude, write_tables
     from ..bench.reuse import entry
-    from ..bench.verdict import verdict, write_tables
 
     try:
-        found = verdict([entry(folder, Path(task.folder)) for task in tasks])
+        found = conclude([entry(folder, Path(task.folder)) for task in tasks])
     except ValueError as error:
         return None, str(error)
     write_tables(folder / TABLES, found)

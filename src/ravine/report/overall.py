@@ -1,4 +1,4 @@
-"""The section about all runs together: distributions, profiles, success rates and claims (`bench.verdict`)."""
+"""The section about all runs together: distributions, profiles, success rates and claims (`bench.conclusion`)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from ..bench.conclusion import Conclusion, conclude, sentences
 from ..bench.curves import target_word
 from ..bench.profiles import Steps, error_profile, performance_profile, runtime_ecdf, success
 from ..bench.record import record_of
 from ..bench.results import methods_of, problems_of
 from ..bench.summary import UNIT
-from ..bench.verdict import Verdict, conclusions, verdict
 from . import theme
 from .figures import escaped, layout
 from .load import RunRecord
@@ -33,11 +33,11 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
     empty: dict[str, Any] = {"title": "All runs together", "figures": [], "notes": [], "targets": [], "success": []}
     empty |= {"claims": [], "others": [], "axis": "", "ladder": "", "single": False}
     try:
-        found = verdict([record_of(run.folder) for run in runs if run.method])
+        found = conclude([record_of(run.folder) for run in runs if run.method])
     except ValueError as error:
         return empty | {"notes": [f"These runs cannot be compared: {error}"]}
     several = len(problems_of(found.results)) > 1
-    said = conclusions(found)
+    said = sentences(found)
     claims = [f.sentence for f in found.findings if f.claim]
     left_out = [*found.excluded, *found.notes]
     hidden = len(left_out) - NOTES
@@ -55,7 +55,7 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
     }
 
 
-def _figures(found: Verdict, slot: Mapping[str, int]):
+def _figures(found: Conclusion, slot: Mapping[str, int]):
     """(caption, figure). With one method there is no best of several to compare with."""
     if not found.kept:
         return
@@ -104,7 +104,7 @@ def steps(curves: Mapping[str, Steps], slot: Mapping[str, int], x: str, y: str, 
     return figure.update_yaxes(range=[-0.02, 1.04], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
 
 
-def _success(found: Verdict) -> list[tuple[str, list[tuple[str, str]]]]:
+def _success(found: Conclusion) -> list[tuple[str, list[tuple[str, str]]]]:
     """[(method, [(runs that reached a target, interval)])], a pair for each target."""
     if not found.kept:
         return []

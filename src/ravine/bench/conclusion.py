@@ -20,7 +20,7 @@ from .results import Result, balanced, methods_of
 LONGEST = 12  # sentences that are listed before the rest are counted
 
 
-class Verdict(NamedTuple):
+class Conclusion(NamedTuple):
     """All of what is shown of a set of runs.
 
     results    of the runs that can be compared;  kept: of the (problem, seed) that every method has
@@ -46,7 +46,7 @@ class Verdict(NamedTuple):
         return max(Counter((r.problem, r.method) for r in self.results).values(), default=0)
 
 
-def verdict(records: Sequence[Mapping[str, Any]]) -> Verdict:
+def conclude(records: Sequence[Mapping[str, Any]]) -> Conclusion:
     """Compare the runs of `records`.
 
     Excluded, with a note: methods whose library is not installed, and problems without an error to compare. Options
@@ -63,7 +63,7 @@ def verdict(records: Sequence[Mapping[str, Any]]) -> Verdict:
     clocks = {r.clock for r in results if r.finished and r.status != "failed"}
     axis = "seconds" if len(clocks) < 2 else "work"
     findings = compare(results, targets=asked, axis=axis) if len(methods_of(results)) > 1 else []
-    return Verdict(results, kept, excluded, left_out, axis, targets, asked, findings)
+    return Conclusion(results, kept, excluded, left_out, axis, targets, asked, findings)
 
 
 def _comparable(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[str]]:
@@ -93,7 +93,7 @@ def _down_to(limit: float | None, ladder: Sequence[float]) -> tuple[float, ...]:
     return tuple(ladder) if limit is None else (*(t for t in ladder if t > limit), limit)
 
 
-def as_text(found: Verdict) -> str:
+def as_text(found: Conclusion) -> str:
     """For a terminal: outcomes, final errors, times, success rates, then what may be claimed.
 
     Of a single seed there is no distribution to show: only the claims, or the sentence that there is none.
@@ -102,11 +102,11 @@ def as_text(found: Verdict) -> str:
     if found.seeds > 1:
         made = summary.sheets(found.results, found.asked, found.axis)
         parts += [summary.as_text(made[name]) for name in ("outcomes", "errors", "times", "success") if name in made]
-    parts += ["\n".join(conclusions(found)) + "\n"] if found.findings else []
+    parts += ["\n".join(sentences(found)) + "\n"] if found.findings else []
     return "\n".join(parts)
 
 
-def conclusions(found: Verdict) -> list[str]:
+def sentences(found: Conclusion) -> list[str]:
     """The claims and non-claims, a sentence each; comparisons without a claim for the same reason share one."""
     claimed = [f.sentence for f in found.findings if f.claim]
     tested = [f.sentence for f in found.findings if f.family and not f.claim]
@@ -132,7 +132,7 @@ def conclusions(found: Verdict) -> list[str]:
     return [*claimed, *tested, *shared]
 
 
-def write_tables(folder: Path, found: Verdict) -> None:
+def write_tables(folder: Path, found: Conclusion) -> None:
     """`folder` with every sheet as CSV, the claims as CSV, and all of it as text in summary.txt."""
     folder.mkdir(parents=True, exist_ok=True)
     made = summary.sheets(found.results, found.targets, found.axis)
