@@ -84,6 +84,8 @@ def write_run(
     rows = rows_of(method, seed, steps, energy)
     for row in rows[spoil:] if spoil is not None else []:
         row |= {"loss": math.nan, "metrics.l2": math.nan, "grad_norm": math.inf, "status": "nonfinite"}
+    if status not in ("running", "failed"):
+        rows[-1]["status"] = "closing"
     last = rows[-1]
     final = {k: jsonable(v) for k, v in last.items() if k in ("loss", "grad_norm") or k.startswith("metrics.")}
     meta = {

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ravine.bench.curves import NOTHING, Curve, at, band, common_grid, curve, reached, work, worse_median
-from ravine.bench.record import curve_of, record_of
+from ravine.bench.record import curve_of, record_of, result_of
 
 INF = math.inf
 
@@ -69,6 +69,25 @@ def test_work_is_counted_in_the_unit_of_the_driver():
     with pytest.raises(ValueError, match="number of residual rows"):
         work([row | {"counts.rows": 250}], None)
     assert reached(made([1, 1, 0.1, 0.1]), 0.1, "work") == 2 * (1 + 2)
+
+
+def test_work_that_nobody_counted_is_not_zero(tmp_path):
+    """A library that does not say what it evaluates would otherwise win every comparison of work."""
+    assert np.isnan(work([{"counts.residual": None}, {"counts.residual": 1, "counts.rows": None}], None)).all()
+    assert work([{}], None) == [0.0]
+    rows = [row | {"counts.residual": None} for row in samples.rows_of([0, 1, 2], [1, 0.01, 0.01])]
+    made = record_of(samples.write(tmp_path / "r", rows))
+    assert set(made["times"]) == {"seconds", "total"} and made["work"] is None
+    with pytest.raises(ValueError, match="no axis 'work'; it has seconds, total"):
+        result_of(made).time(0.1, "work")
+
+
+def test_the_target_of_the_run_is_one_of_those_whose_time_is_recorded(tmp_path):
+    rows = samples.rows_of([0, 1, 2], [1, 0.03, 0.03])
+    of_the_error = record_of(samples.write(tmp_path / "a", rows, task=..., target={"l2": 0.05}))
+    assert of_the_error["times"]["seconds"]["0.05"] == 1
+    of_the_loss = record_of(samples.write(tmp_path / "b", rows, task=..., target={"loss": 0.05}))
+    assert "0.05" not in of_the_loss["times"]["seconds"]
 
 
 def test_a_clock_that_runs_backwards_is_refused():

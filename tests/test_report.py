@@ -17,7 +17,7 @@ from ravine.report.load import median_run
 from ravine.report.pictures import pictures
 from ravine.report.wording import STATUSES, number, seconds
 
-ORDER = ["status", "problem-1", "problem-2", "reproduce", "provenance"]
+ORDER = ["status", "overall", "problem-1", "problem-2", "reproduce", "provenance"]
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +128,8 @@ def test_figures_of_the_page_are_drawn_somewhere_and_exist(page):
     drawn = [a["data-figure"] for _, a in parsed.tags if "data-figure" in a]
     assert len(drawn) == len(set(drawn)) == len(parsed.data["figures"])
     assert set(drawn) == set(parsed.data["figures"])
-    # error against seconds and work, losses, 4 terms, 4 x 3 pictures, 4 stacks of scalars; a problem each
-    assert len(drawn) == 2 * (2 + 1 + 4 + 12 + 4)
+    # 3 of all runs; error against seconds and work, losses, 4 terms, 4 x 3 pictures, 4 stacks of scalars a problem
+    assert len(drawn) == 3 + 2 * (2 + 1 + 4 + 12 + 4)
 
 
 def test_names_and_sentences_are_escaped(tmp_path):
@@ -173,7 +173,7 @@ def test_last_line_cut_short_is_dropped_with_a_note(tmp_path):
     rows.write_bytes(rows.read_bytes()[:-40])
     run = load_run(folder)
     assert [row["step"] for row in run.rows] == [0, 1, 2, 3, 4]
-    assert "line 6" in run.notes[0]
+    assert run.notes == ("Line 6 of rows.jsonl was cut short and is left out.",)
     assert run.notes[0] in write_report([folder], tmp_path / "r.html").read_text()
 
 
@@ -200,7 +200,7 @@ def write(path, text):
         ("run.json", '{"format": 7}', "has format 7; this version of ravine reads format 1"),
         ("run.json", '{"format": 1, "method": "lm"}', "it lacks status"),
         ("rows.jsonl", '{"step": 0}\nnonsense\n{"step": 2}\n', "line 2, is not JSON"),
-        ("rows.jsonl", '{"epoch": 0}\n', "line 1, is not a row of a run"),
+        ("rows.jsonl", '{"epoch": 0}\n', "row 1, is not a row of a run"),
     ],
 )
 def test_damaged_and_foreign_files_get_one_sentence(tmp_path, file, content, sentence):

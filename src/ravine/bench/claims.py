@@ -22,15 +22,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .curves import target_word
 from .results import Result, index, methods_of, problems_of
 from .significance import Outcome, decidable, differences, holm, least_p, pairs_needed, sign_flip
 
 MIN_PAIRS = 8
 TARGETS = (1e-2, 1e-4, 1e-6)  # few: each one is a comparison more for every pair of methods
 _WORDS = {
-    "seconds": "reaches error {target:.0e} in fewer seconds than",
-    "total": "reaches error {target:.0e} in fewer seconds, compilation included, than",
-    "work": "reaches error {target:.0e} with less work than",
+    "seconds": "reaches error {target} in fewer seconds than",
+    "total": "reaches error {target} in fewer seconds, compilation included, than",
+    "work": "reaches error {target} with less work than",
 }
 _QUANTITY = {"seconds": "seconds", "total": "seconds with compilation", "work": "work"}
 
@@ -43,6 +44,7 @@ class Finding(NamedTuple):
     ratio      median over pairs of the cost of methods[1] over that of methods[0]; of an even number of pairs the one
                of the two in the middle that is nearer to 1
     p, p_adjusted, family         NaN, NaN, 0 where the comparison did not enter the correction
+    reason     why there is no claim, without the names of what was compared; empty for a claim
     """
 
     claim: bool
@@ -59,6 +61,7 @@ class Finding(NamedTuple):
     p: float
     p_adjusted: float
     family: int
+    reason: str
 
 
 class _Question(NamedTuple):
@@ -82,7 +85,7 @@ class _Question(NamedTuple):
 
     @property
     def quantity(self) -> str:
-        return "final error" if self.target is None else f"{_QUANTITY[self.axis]} to error {self.target:.0e}"
+        return "final error" if self.target is None else f"{_QUANTITY[self.axis]} to error {target_word(self.target)}"
 
     @property
     def where(self) -> str:
@@ -200,11 +203,15 @@ def _ratio(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.exp(low if abs(low) < abs(high) else high))
 
 
-def _finding(q: _Question, claim: bool, sentence: str, better: str | None, test: Outcome | None, p, family) -> Finding:
+def _no_claim(q: _Question, reason: str, test: Outcome | None = None, p: float = math.nan, family: int = 0) -> Finding:
+    return _finding(q, f"no claim: {q.subject}: {reason}.", None, test, p, family, reason)
+
+
+def _finding(q: _Question, sentence: str, better: str | None, test, p: float, family: int, reason="") -> Finding:
     first, second, ratio = _counts(q)
     raw = test.p if test else math.nan
     return Finding(
-        claim,
+        better is not None,
         sentence,
         q.methods,
         better,
@@ -218,6 +225,7 @@ def _finding(q: _Question, claim: bool, sentence: str, better: str | None, test:
         raw,
         p,
         family,
+        reason,
     )
 
 
@@ -226,15 +234,15 @@ def _tested(q: _Question, test: Outcome, p: float, family: int, level: float) ->
     over = f"p = {p:.2g} after Holm over {family} comparison{'s' if family > 1 else ''}"
     if p > level:
         split = f"{q.methods[0]} did better in {first} and {q.methods[1]} in {second} of {q.pairs} {q.unit}"
-        return _finding(q, False, f"no claim: {q.subject}: {split}, {over}.", None, test, p, family)
+        return _no_claim(q, f"{split}, {over}", test, p, family)
     a, b = q.methods if test.statistic < 0 else q.methods[::-1]
     wins, factor = (first, ratio) if a == q.methods[0] else (second, 1 / ratio if ratio else math.inf)
-    says = "has a lower final error than" if q.target is None else _WORDS[q.axis].format(target=q.target)
+    says = "has a lower final error than" if q.target is None else _WORDS[q.axis].format(target=target_word(q.target))
     never = "mostly fails" if q.target is None else "mostly misses it"
     median = f"median ratio {factor:.2g}" if math.isfinite(factor) else f"{b} {never}"
     on = f", {_problems_won(q, a)} of {len(q.blocks)} problems" if q.pooled else ""
     sentence = f"{a} {says} {b} {q.where}: {median}, {wins} of {q.pairs} {q.unit}{on}, {over}."
-    return _finding(q, True, sentence, a, test, p, family)
+    return _finding(q, sentence, a, test, p, family)
 
 
 def _problems_won(q: _Question, method: str) -> int:
@@ -251,7 +259,7 @@ def _untested(q: _Question, comparisons: int, level: float) -> Finding:
         alone = "" if q.pooled else " for a claim on one problem"
         why = f"not enough runs for a claim: {q.pairs} {q.unit} of both methods, at least {MIN_PAIRS} are needed{alone}"
     elif not q.can_differ:
-        nobody = "every run failed" if q.target is None else "no run reached it"
+        nobody = "every run failed" if q.target is None else "no run reached the target"
         why = "all methods are equal in every pair" if np.isfinite(q.costs).any() else nobody
     else:
         why = (
@@ -259,4 +267,4 @@ def _untested(q: _Question, comparisons: int, level: float) -> Finding:
             f"{least_p(q.can_differ):.2g} at best, too much for {comparisons} comparisons at {level:g}; "
             f"{pairs_needed(comparisons, level)} such {q.unit} would do"
         )
-    return _finding(q, False, f"no claim: {q.subject}: {why}.", None, None, math.nan, 0)
+    return _no_claim(q, why)

@@ -26,13 +26,19 @@ TARGETS = tuple(float(f"1e-{k}") for k in range(1, 11))  # relative L2 errors
 HOLD = 2  # evaluations after the first at which the error must still be at or below the target
 
 
+def target_word(target: float) -> str:
+    """1e-04, 2.5e-04: a target as it is written everywhere."""
+    digits, power = f"{target:.6e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{power}"
+
+
 class Curve(NamedTuple):
     """One run. A run that failed has no evaluations and an infinite final error."""
 
     errors: np.ndarray  # (n,) infinite where the error was not a finite number
     seconds: np.ndarray  # (n,)
     total: np.ndarray  # (n,)
-    work: np.ndarray  # (n,)
+    work: np.ndarray  # (n,) NaN where a library does not say what it evaluates
     final: float  # error of the returned parameters
 
     @property
@@ -82,19 +88,21 @@ def _finite(value: Any) -> float:
 def work(rows: Sequence[Mapping[str, Any]], residual_rows: float | None) -> np.ndarray:
     """(n,) work of rows in residual evaluations. `residual_rows` Jacobian rows are one Jacobian.
 
-    Raises ValueError where Jacobian rows were counted and `residual_rows` is not known.
+    A count that a row does not have is 0; where it is null nobody counted, and the work is NaN. Raises ValueError where
+    Jacobian rows were counted and `residual_rows` is not known.
     """
 
     def counted(name: str) -> np.ndarray:
-        return np.array([float(row.get(f"counts.{name}") or 0.0) for row in rows])
+        counts = (row.get(f"counts.{name}", 0.0) for row in rows)
+        return np.array([math.nan if count is None else float(count) for count in counts])
 
     done = sum((weight * counted(name) for name, weight in WORK.items()), np.zeros(len(rows)))
     jacobian = counted("rows")
     if not jacobian.any():
         return done
-    if not residual_rows:
+    if not residual_rows and np.nan_to_num(jacobian).any():
         raise ValueError("rows: Jacobian rows were counted, but the number of residual rows is not known.")
-    return done + WORK_JACOBIAN * jacobian / residual_rows
+    return done + WORK_JACOBIAN * jacobian / (residual_rows or 1)
 
 
 def reached(run: Curve, target: float, axis: str = "seconds") -> float:

@@ -18,6 +18,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..driver.budget import Budget
 from ..driver.source import commit as own_commit
 from ..driver.source import version as own_version
@@ -125,7 +127,7 @@ def record_of(folder: Path | str, targets: Sequence[float] = TARGETS) -> dict[st
     """The record of the run in `folder`, also of one that failed or is not finished.
 
     A run whose rows are damaged has the status `unreadable` and the reason. Raises ValueError, one sentence, if its
-    run.json cannot be read.
+    run.json cannot be read. Times are recorded to `targets`, and to the error at which the run was to stop.
     """
     meta, broken = read_run(folder), None
     try:
@@ -133,6 +135,9 @@ def record_of(folder: Path | str, targets: Sequence[float] = TARGETS) -> dict[st
         run = _curve(meta, rows)
     except ValueError as error:
         rows, notes, run, broken = [], [], NOTHING, str(error)
+    determined, metric = _determined(meta), _metric(meta, rows)
+    own = error_target(determined["target"], metric)
+    targets = targets if own is None else sorted({*targets, own}, reverse=True)
     found = meta.get("provenance") or {}
     if not found:
         notes = [*notes, "The run left no provenance: version and commit are those of the program that read it."]
@@ -141,11 +146,11 @@ def record_of(folder: Path | str, targets: Sequence[float] = TARGETS) -> dict[st
     return {
         "format": FORMAT,
         "key": _key_of_run(meta, version, commit),
-        **_determined(meta),
+        **determined,
         "status": "unreadable" if broken else meta["status"],
         "reason": broken or meta.get("reason"),
         "suggestion": meta.get("suggestion"),
-        **_outcome(meta, rows, run, targets),
+        **_outcome(meta, rows, run, metric, targets),
         "ravine": version,
         "commit": commit,
         "dtype": found.get("dtype"),
@@ -210,12 +215,20 @@ def _named(name: str, options: Mapping[str, Any]) -> str:
     return f"{name} ({inside})" if inside else name
 
 
-def _outcome(meta, rows: Sequence[Mapping[str, Any]], run: Curve, targets: Sequence[float]) -> dict[str, Any]:
-    metric, last = _metric(meta, rows), (rows[-1] if rows else {})
+def _outcome(
+    meta: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    run: Curve,
+    metric: str | None,
+    targets: Sequence[float],
+) -> dict[str, Any]:
+    last = rows[-1] if rows else {}
     seconds, compiled = meta.get("seconds", last.get("seconds")), meta.get("compile_seconds")
     floor, stopped = _floor(meta, metric)
     # An error below that of the reference cannot be measured: such a target is a miss for everybody.
     able = {t: t >= _reference_error(meta, metric) for t in targets}
+    # An axis that nobody read has no times at all: neither 0 nor a miss would be true.
+    axes = [axis for axis in AXES if np.isfinite(run.axis(axis)).all()]
     return {
         "metric": metric,
         "error": run.final,
@@ -225,14 +238,14 @@ def _outcome(meta, rows: Sequence[Mapping[str, Any]], run: Curve, targets: Seque
         "reference_error": meta.get("reference_error"),
         "final": meta.get("final"),
         "times": {
-            axis: {repr(float(t)): reached(run, t, axis) if able[t] else math.inf for t in targets} for axis in AXES
+            axis: {repr(float(t)): reached(run, t, axis) if able[t] else math.inf for t in targets} for axis in axes
         },
         "seconds": seconds,
         "compile_seconds": compiled,
         "total_seconds": None if seconds is None or compiled is None else seconds + compiled,
         "wall_seconds": meta.get("wall_seconds"),
         "cpu_seconds": meta.get("cpu_seconds", last.get("cpu_seconds")),
-        "work": float(run.work[-1]) if run.work.size else None,
+        "work": float(run.work[-1]) if run.work.size and math.isfinite(run.work[-1]) else None,
         "steps": meta.get("steps", last.get("step")),
         "parameters": meta.get("parameters"),
         "residual_rows": meta.get("rows"),
@@ -247,10 +260,17 @@ def _reference_error(meta: Mapping[str, Any], metric: str | None) -> float:
 
 def _floor(meta: Mapping[str, Any], metric: str | None) -> tuple[float, bool]:
     """The error below which runs count as equal, and whether the run ended at a target on something else."""
-    limits = meta.get("target") or {}
-    only = len(limits) == 1 and next(iter(limits)).removeprefix("metrics.") == metric
-    target = float(next(iter(limits.values()))) if only else 0.0
-    return max(_reference_error(meta, metric), target), bool(limits) and not only and meta["status"] == "reached_target"
+    limits, target = meta.get("target") or {}, error_target(meta.get("target"), metric)
+    other = bool(limits) and target is None
+    return max(_reference_error(meta, metric), target or 0.0), other and meta["status"] == "reached_target"
+
+
+def error_target(target: Any, metric: str | None) -> float | None:
+    """The error at which a run stops, from its `target`: a number, or a mapping with the main metric alone; or None."""
+    if isinstance(target, Mapping):
+        only = len(target) == 1 and next(iter(target)).removeprefix("metrics.") == metric
+        return float(next(iter(target.values()))) if only else None
+    return None if target is None else float(target)
 
 
 def _overspent(meta: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..records import dumps
 from .claims import Finding
-from .curves import TARGETS, worse_median
+from .curves import TARGETS, target_word, worse_median
 from .profiles import (
     error_profile,
     performance_profile,
@@ -100,7 +100,10 @@ def _errors(results: Sequence[Result]) -> Sheet:
     for (problem, method), runs in _groups(results).items():
         errors = np.array([r.error for r in runs])
         rows.append((problem, method, len(runs), float(worse_median(errors)), errors.min(), errors.max()))
-    note = "Final error over seeds; of an even number the median is the worse of the two in the middle."
+    note = (
+        "Final error over seeds; of an even number the median is the worse of the two in the middle. "
+        "Below the target at which a run stops, or the error of the reference, errors count as equal to that."
+    )
     return Sheet("Final errors", note, ("problem", "method", "runs", "median", "lowest", "highest"), rows)
 
 
@@ -109,7 +112,7 @@ def _times(results: Sequence[Result], targets: Sequence[float], axis: str) -> Sh
         (p, m, *(float(worse_median([r.time(t, axis) for r in runs])) for t in targets))
         for (p, m), runs in _groups(results).items()
     ]
-    columns = ("problem", "method", *(f"{t:.0e}" for t in targets))
+    columns = ("problem", "method", *map(target_word, targets))
     return Sheet("Times to targets", f"Median over seeds in {UNIT[axis]}; a miss is infinite.", columns, rows)
 
 
@@ -144,6 +147,17 @@ def _summary(results: Sequence[Result], targets: Sequence[float], axis: str) -> 
         "close: share of problems with a final error within twice the least."
     )
     return Sheet("Summary", note, ("method", "reached", "mean", "score", "best", "close"), rows)
+
+
+def claims(findings: Sequence[Finding]) -> Sheet:
+    """What was compared and what may be said, claims first."""
+    columns = ("claim", "sentence", "first", "second", "better", "problems", "quantity", "target", "pairs")
+    columns += ("first_better", "second_better", "ratio", "p", "p_adjusted", "family")
+    rows = []
+    for f in findings:
+        compared = f.claim, f.sentence, *f.methods, f.better, "; ".join(f.problems), f.quantity, f.target, f.pairs
+        rows.append((*compared, f.first_better, f.second_better, f.ratio, f.p, f.p_adjusted, f.family))
+    return Sheet("Claims", "p is that of one comparison, p_adjusted that after Holm's correction.", columns, rows)
 
 
 def text(results: Sequence[Result], findings: Sequence[Finding] = (), targets=TARGETS, axis: str = "seconds") -> str:

@@ -44,16 +44,23 @@ def merge(paths: Iterable[Path | str]) -> Table:
     Of several with one key a finished run is kept before one that failed, and that before one that is not finished;
     among equals the newest, and at the same date the one read last.
     """
-    best: dict[str, dict[str, Any]] = {}
+    records: list[dict[str, Any]] = []
     notes: list[str] = []
     for path in paths:
         found = read(path)
         notes += [f"{path}: {note}" for note in found.notes]
-        for record in found.records:
-            known = best.get(record["key"])
-            if known is None or _worth(record) >= _worth(known):
-                best[record["key"]] = record
-    return Table(list(best.values()), notes)
+        records += found.records
+    return Table(list(best(records).values()), notes)
+
+
+def best(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """{key: its record}, chosen as `merge` says, in order of first appearance."""
+    chosen: dict[str, dict[str, Any]] = {}
+    for record in records:
+        known = chosen.get(record["key"])
+        if known is None or _worth(record) >= _worth(known):
+            chosen[record["key"]] = record
+    return chosen
 
 
 def _worth(record: Mapping[str, Any]) -> tuple[int, str]:

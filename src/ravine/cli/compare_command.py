@@ -1,4 +1,8 @@
-"""`ravine compare`: every method on every problem from every seed, each run in a process of its own; then a report."""
+"""`ravine compare`: every method on every problem from every seed, each run in a process of its own; then a report.
+
+Records of the runs are added to results.jsonl as they end. With --continue, runs that the folder holds finished are
+taken from it (bench/reuse.py).
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ import shlex
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..bench.task import Task, method_names, refusal
 from ..driver.budget import Budget
@@ -19,7 +23,11 @@ from ..registry import find, nearest
 from . import compile_cache, folders
 from .parse import Usage, settings
 
+if TYPE_CHECKING:  # needs SciPy, which wrong usage is answered without
+    from ..bench.conclusion import Conclusion
+
 FORMAT = 1
+TABLES = "tables"  # folder of CSV files and summary.txt
 
 
 def run(request: argparse.Namespace) -> int:
@@ -27,9 +35,12 @@ def run(request: argparse.Namespace) -> int:
     compile_cache.enable()
     check_options(tasks)
     made = make_folder(folder)
+    pending = tasks
+    if begun := any(folder.iterdir()):  # only with --continue
+        tasks, pending = take_up(tasks, folder, request)
     write_comparison(folder, tasks, request.line)
-    finished, refused = execute(tasks, request.workers, request.json)
-    if len(refused) == len(tasks):
+    finished, refused = execute(pending, folder, request.workers, request.json)
+    if len(refused) == len(tasks) and not begun:
         for entry in folder.iterdir():  # new or empty before: all of it is ours
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         remove_empty(made)
@@ -39,11 +50,14 @@ def run(request: argparse.Namespace) -> int:
 
 def plan(request: argparse.Namespace) -> tuple[list[Task], Path]:
     """The tasks, method by method within a problem, and the folder of the comparison. Raises Usage; no JAX."""
+    if request.retry_failed and not request.go_on:
+        raise Usage("--retry-failed: goes with --continue, and says which runs of an earlier comparison to make again.")
     try:
         problems = _names("PROBLEM", request.problems, lambda name: find("problems", name).name)
         methods = _names("--methods", request.methods, lambda spec: method_names(spec) and spec.lower())
         given, name = settings(request.set), "compare-" + "-".join(problems)
-        folder = folders.choose(request.out, name if len(name) < 60 else f"compare-{len(problems)}-problems")
+        name = name if len(name) < 60 else f"compare-{len(problems)}-problems"
+        folder = folders.choose_known(request.out) if request.go_on else folders.choose(request.out, name)
         shared = {
             "budget": request.budget,
             "target": request.target,
@@ -103,6 +117,23 @@ def check_options(tasks: list[Task]) -> None:
                 raise Usage(reason) from None
 
 
+def take_up(tasks: list[Task], folder: Path, request: argparse.Namespace) -> tuple[list[Task], list[Task]]:
+    """All tasks and those still to do, of a comparison that was begun. Clears the folders of attempts that are made
+    again. Raises Usage if what is there cannot be read."""
+    from ..bench.reuse import reuse
+
+    try:
+        found = reuse(tasks, folder, request.retry_failed)
+    except ValueError as error:
+        raise Usage(str(error)) from None
+    for path in found.stale:
+        shutil.rmtree(path)
+    if not request.json:
+        done = len(tasks) - len(found.pending)
+        print("\n".join([f"{done} of {len(tasks)} runs are there.", *found.notes]), file=sys.stderr)
+    return found.tasks, found.pending
+
+
 def _all_refused(reasons: list[str]) -> str:
     different = list(dict.fromkeys(reasons))
     if len(different) == 1:
@@ -124,11 +155,22 @@ def write_comparison(folder: Path, tasks: list[Task], line: str) -> None:
     write_text(folder / "compare.json", dumps(record, indent=1))
 
 
-def execute(tasks: list[Task], workers: int, quiet: bool) -> tuple[bool, list[str]]:
-    """All runs, with live progress: whether they were left to finish, and the sentences of those that were refused."""
+def execute(tasks: list[Task], folder: Path, workers: int, quiet: bool) -> tuple[bool, list[str]]:
+    """The runs, with live progress, each recorded in the table as it ends: whether they were left to finish, and the
+    sentences of those that were refused."""
+    from ..bench import table
     from ..bench.pool import run_all
+    from ..bench.reuse import TABLE, entry
     from .progress import display
 
+    if not tasks:
+        return True, []
+
+    def keep(task: Task) -> None:
+        table.append(folder / TABLE, entry(folder, Path(task.folder)))
+        recorded.add(task.folder)
+
+    recorded: set[str] = set()
     budget, count, refused = Budget.parse(tasks[0].budget), {"done": 0}, []
     with display(quiet) as shown:
         shown.say(
@@ -139,6 +181,7 @@ def execute(tasks: list[Task], workers: int, quiet: bool) -> tuple[bool, list[st
             if event["event"] == "row":
                 shown.row(task.label, event["row"], budget)
                 return
+            keep(task)
             count["done"] += 1
             if event["event"] == "refused":
                 refused.append(event["reason"])
@@ -148,6 +191,9 @@ def execute(tasks: list[Task], workers: int, quiet: bool) -> tuple[bool, list[st
         finished = run_all(tasks, workers, listen)
         if not finished:
             shown.say("interrupted; what the runs had reached is kept.")
+        for task in tasks:
+            if task.folder not in recorded:  # never started
+                keep(task)
     return finished, refused
 
 
@@ -159,17 +205,34 @@ def _outcome(task: Task) -> str:
 
 
 def hand_over(folder: Path, tasks: list[Task], as_json: bool, finished: bool) -> int:
+    from ..bench.conclusion import as_text
     from ..report import plain_summary, summary, write_report
     from .solve_command import show
 
     report = write_report([folder], folder / "report.html")
+    found, why_not = judge(folder, tasks)
     records = [json.loads((Path(t.folder) / "run.json").read_text(encoding="utf8")) for t in tasks]
     if as_json:
         runs = [{"folder": task.folder, **record} for task, record in zip(tasks, records, strict=True)]
-        print(json.dumps({"folder": str(folder), "report": str(report), "runs": runs}, ensure_ascii=False))
+        findings = [finding._asdict() for finding in found.findings] if found else []
+        print(dumps({"folder": str(folder), "report": str(report), "runs": runs, "findings": findings}))
     else:
         show([folder], summary, plain_summary)
-        print(f"\nruns    {folder}\nreport  {report}")
+        print(as_text(found) if found else f"no claim: {why_not}\n")
+        print(f"runs    {folder}\ntables  {folder / TABLES}\nreport  {report}")
     if not finished:
         return 130
     return 1 if any(record["status"] == "failed" for record in records) else 0
+
+
+def judge(folder: Path, tasks: list[Task]) -> tuple[Conclusion | None, str]:
+    """What the runs say together, written to the folder of tables; or None and why they cannot be compared."""
+    from ..bench.conclusion import conclude, write_tables
+    from ..bench.reuse import entry
+
+    try:
+        found = conclude([entry(folder, Path(task.folder)) for task in tasks])
+    except ValueError as error:
+        return None, str(error)
+    write_tables(folder / TABLES, found)
+    return found, ""

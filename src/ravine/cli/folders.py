@@ -22,6 +22,18 @@ def choose(out: str | None, name: str) -> Path:
     return path
 
 
+def choose_known(out: str | None) -> Path:
+    """The folder of a comparison to continue: it holds one, or is new or empty. Raises Usage."""
+    if out is None:
+        raise Usage("--continue: name the folder of the comparison with --out.")
+    path = Path(out)
+    if path.exists() and not path.is_dir():
+        raise Usage(f"--out {out}: is a file; name the folder of the comparison.")
+    if path.is_dir() and any(path.iterdir()) and not (path / "compare.json").is_file():
+        raise Usage(f"--out {out}: holds no comparison to continue, for there is no compare.json in it.")
+    return path
+
+
 def free(path: Path) -> Path:
     """`path`, or the first of path-2, path-3, ... that does not exist."""
     return next(p for n in count(1) if not (p := path if n == 1 else path.with_name(f"{path.name}-{n}")).exists())

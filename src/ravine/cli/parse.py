@@ -117,6 +117,13 @@ def _compare(parser: _Parser) -> None:
         help="runs at a time, each in a process of its own and on one thread if there are several (1)",
     )
     _run_options(parser)
+    parser.add_argument(
+        "--continue",
+        dest="go_on",
+        action="store_true",
+        help="with --out: make only those runs that the comparison in DIR does not hold finished",
+    )
+    parser.add_argument("--retry-failed", action="store_true", help="with --continue: make failed runs again as well")
 
 
 def _run_options(parser: _Parser) -> None:

@@ -27,7 +27,7 @@ def slots(runs: Sequence[RunRecord]) -> dict[str, int]:
     return {method: i for i, method in enumerate(dict.fromkeys(run.method for run in runs if run.method))}
 
 
-def _text(label: str) -> str:
+def escaped(label: str) -> str:
     """Plotly reads a small set of tags in text, so names are escaped."""
     return html.escape(label, quote=False)
 
@@ -55,7 +55,8 @@ def _axis(title: str | None, log: bool, values: list[np.ndarray]) -> dict:
     return axis | ticks | dict(tickfont=dict(size=10))
 
 
-def _layout(figure: go.Figure, height: int, x: str, xlog: bool, y: str | None, ylog: bool) -> go.Figure:
+def layout(figure: go.Figure, height: int, x: str, xlog: bool, y: str | None, ylog: bool) -> go.Figure:
+    """Size, margins, legend and axes that all figures of lines share; `x` names a column of AXES or is a title."""
     figure.update_layout(
         template=None,
         height=height,
@@ -88,7 +89,7 @@ def history(runs: Sequence[RunRecord], x: str, key: str, name: str, slot: dict[s
         for run in sorted(own, key=lambda r: r is main):  # the thick line on top
             if len(run.rows):
                 figure.add_traces(_history_traces(run, x, key, slot[method], run is main, log))
-    _layout(figure, 400, x, True, name, log)
+    layout(figure, 400, x, True, name, log)
     figure.update_layout(showlegend=len(slot) > 1)
     return figure
 
@@ -98,14 +99,14 @@ def _history_traces(run: RunRecord, x: str, key: str, slot: int, main: bool, log
     xs, ys = _gaps(_abscissa(run, x), True), _gaps(run.column(key), log)
     facts = np.stack([run.column(c) for c in ("step", "loss", run.error_key, "seconds")] + [run.work], axis=-1)
     error = metric_words(run.main_metric)
-    hover = f"<b>{_text(run.label)}</b><br>step %{{customdata[0]:,.0f}}<br>loss %{{customdata[1]:.3g}}"
-    hover += f"<br>{_text(error)} %{{customdata[2]:.3g}}" if run.main_metric else ""
+    hover = f"<b>{escaped(run.label)}</b><br>step %{{customdata[0]:,.0f}}<br>loss %{{customdata[1]:.3g}}"
+    hover += f"<br>{escaped(error)} %{{customdata[2]:.3g}}" if run.main_metric else ""
     hover += "<br>%{customdata[3]:.3g} s · work %{customdata[4]:,.0f}<extra></extra>"
     shared = dict(legendgroup=run.method, opacity=1.0 if main else 0.55, meta=dict(slot=slot))
     line = go.Scatter(
         x=xs,
         y=ys,
-        name=_text(run.method),
+        name=escaped(run.method),
         showlegend=main,
         mode="lines",
         line=dict(width=2.2 if main else 1.0, dash=theme.dash(slot)),
@@ -151,7 +152,7 @@ def add_level(figure: go.Figure, value: float | None, label: str) -> None:
         figure.add_hline(y=value, line=dict(color="#808890", width=1, dash="dot"))
         # Annotations, unlike lines, are placed by the logarithm.
         place = dict(x=0, xref="paper", xanchor="left", y=float(np.log10(value)), yanchor="bottom")
-        figure.add_annotation(text=_text(label), showarrow=False, font=dict(size=11), **place)
+        figure.add_annotation(text=escaped(label), showarrow=False, font=dict(size=11), **place)
 
 
 def terms(run: RunRecord, log: bool) -> go.Figure:
@@ -163,12 +164,12 @@ def terms(run: RunRecord, log: bool) -> go.Figure:
     ]
     for key, name, slot in columns:
         ink = slot == theme.INK
-        hover = f"<b>{_text(name)}</b> %{{y:.3g}}<br>step %{{customdata:,.0f}}, %{{x:.3g}} s<extra></extra>"
+        hover = f"<b>{escaped(name)}</b> %{{y:.3g}}<br>step %{{customdata:,.0f}}, %{{x:.3g}} s<extra></extra>"
         figure.add_trace(
             go.Scatter(
                 x=_gaps(run.column("seconds"), True),
                 y=_gaps(run.column(key), log),
-                name=_text(name),
+                name=escaped(name),
                 mode="lines",
                 line=dict(width=2.2 if ink else 1.4, dash="solid" if ink else theme.dash(int(slot) + 1)),
                 customdata=run.column("step"),
@@ -176,7 +177,7 @@ def terms(run: RunRecord, log: bool) -> go.Figure:
                 meta=dict(slot=slot),
             )
         )
-    return _layout(figure, 320, "seconds", True, "loss and terms", log).update_layout(showlegend=True)
+    return layout(figure, 320, "seconds", True, "loss and terms", log).update_layout(showlegend=True)
 
 
 def scalars(runs: Sequence[RunRecord], slot: int) -> go.Figure | None:
@@ -194,7 +195,7 @@ def scalars(runs: Sequence[RunRecord], slot: int) -> go.Figure | None:
         for run in sorted(runs, key=lambda r: r is main):
             figure.add_trace(_scalar_trace(run, key, name, slot, run is main, log), row=i, col=1)
         figure.update_yaxes(_panel_axis(runs, key, log), row=i, col=1)
-        title = dict(text=_text(name), x=0, xref="paper", xanchor="left", showarrow=False, font=dict(size=12))
+        title = dict(text=escaped(name), x=0, xref="paper", xanchor="left", showarrow=False, font=dict(size=12))
         axis = "" if i == 1 else str(i)
         figure.add_annotation(title | dict(y=1, yref=f"y{axis} domain", yanchor="bottom"))
     figure.update_xaxes(title=dict(text="step"), row=len(keys), col=1)
@@ -226,7 +227,7 @@ def _scalar_trace(run: RunRecord, key: str, name: str, slot: int, main: bool, lo
         mode="lines",
         line=dict(width=1.6 if main else 0.9),
         opacity=1.0 if main else 0.5,
-        hovertemplate=f"<b>{_text(name)}</b> %{{y:.3g}}<br>{_text(run.label)}, step %{{x:,.0f}}<extra></extra>",
+        hovertemplate=f"<b>{escaped(name)}</b> %{{y:.3g}}<br>{escaped(run.label)}, step %{{x:,.0f}}<extra></extra>",
         meta=dict(slot=slot),
     )
 

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..records import WORK, WORK_JACOBIAN
+from ..bench import curves
+from ..bench.json_lines import read_objects
 
 FORMAT = 1
 REQUIRED = ("format", "method", "status")  # what a run writes before its first step
@@ -136,12 +137,10 @@ class RunRecord:
     @cached_property
     def work(self) -> np.ndarray:
         """(rows,) cumulative work in residual-evaluation equivalents (`WORK_WORDS`)."""
-        total = sum((w * self._count(c) for c, w in WORK.items()), np.zeros(len(self.rows)))
-        jacobian, n = self._count("rows"), self.value("rows")
-        if jacobian.any():
-            # Without N the number of whole Jacobians is unknown: a gap, never a guess.
-            total = total + WORK_JACOBIAN * jacobian / n if n else np.full(len(self.rows), np.nan)
-        return total
+        try:
+            return curves.work(self.rows, self.value("rows"))
+        except ValueError:  # the number of whole Jacobians is unknown: a gap, never a guess
+            return np.full(len(self.rows), np.nan)
 
     @property
     def total_work(self) -> float | None:
@@ -154,12 +153,6 @@ class RunRecord:
             return "its library does not say what it evaluates"
         return "run.json does not hold the number of residual rows"
 
-    def _count(self, name: str) -> np.ndarray:
-        """Cumulative count; 0 where a row has no such column, a gap where it says that nobody counted (null)."""
-        key = f"counts.{name}"
-        absent = [key not in row for row in self.rows]
-        return np.where(absent, 0.0, self.column(key))
-
 
 def _number(value: Any) -> float | None:
     """A JSON number, or one of the strings "NaN", "Infinity", "-Infinity"; None for anything else."""
@@ -171,7 +164,7 @@ def _number(value: Any) -> float | None:
 
 
 def load_run(folder: Path | str) -> RunRecord:
-    """Read one run folder. A last line of rows.jsonl cut short (a run killed while writing) is dropped with a note.
+    """Read one run folder. A line of rows.jsonl cut short (a run killed while writing) is dropped with a note.
 
     Raises ValueError, one sentence: no such folder or no run.json (naming the nearest folder that has one),
     run.json not JSON, of another format or incomplete, or a line of rows.jsonl that is not a row.
@@ -205,19 +198,11 @@ def _read_object(path: Path) -> dict[str, Any]:
 def _read_rows(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     if not path.is_file():
         return [], ["rows.jsonl is missing, so there are no curves."]
-    lines = path.read_bytes().splitlines()
-    rows: list[dict[str, Any]] = []
-    for i, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            if i == len(lines):
-                return rows, [f"The last line of rows.jsonl (line {i}) was cut short and is left out."]
-            raise ValueError(f"`{path}`, line {i}, is not JSON: not written by ravine, or damaged.") from error
-        if not isinstance(row, dict) or "step" not in row:
-            raise ValueError(f"`{path}`, line {i}, is not a row of a run: an object with a step was expected.")
-        rows.append(row)
-    return rows, [] if rows else ["rows.jsonl is empty, so there are no curves."]
+    rows, notes = read_objects(path)
+    for number, row in enumerate(rows, start=1):
+        if "step" not in row:
+            raise ValueError(f"`{path}`, row {number}, is not a row of a run: it has no step.")
+    return rows, notes if rows else [*notes, "rows.jsonl is empty, so there are no curves."]
 
 
 def _read_fields(path: Path) -> tuple[Fields | None, list[str]]:

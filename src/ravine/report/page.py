@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,10 @@ def write_report(
 
 def render(found: Collection, title: str | None = None, command: str | None = None) -> str:
     """The page as a string."""
+    from .overall import overall  # imports SciPy, which answers to wrong usage do without
+
     figures_json: dict[str, Any] = {}
+    keep = partial(_keep, figures_json)
     slot = figures.slots(found.runs)
     groups = by_problem(found.runs)
     environment = jinja2.Environment(
@@ -70,7 +74,8 @@ def render(found: Collection, title: str | None = None, command: str | None = No
         groups=groups,
         tally=tally(found.runs),
         metrics=list(dict.fromkeys(wording.metric_words(r.main_metric) for r in found.runs if r.main_metric)),
-        sections=[section(i, name, runs, slot, figures_json) for i, (name, runs) in enumerate(groups.items())],
+        overall=overall(found.runs, slot, keep),
+        sections=[section(name, runs, slot, keep) for name, runs in groups.items()],
         commands=[command] if command else found.commands,
         provenance=provenance(found.runs),
         configurations=[(run, json.dumps(run.meta, indent=2, ensure_ascii=False)) for run in found.runs],
@@ -123,18 +128,17 @@ def tally(runs: Sequence[RunRecord]) -> list[tuple[str, int]]:
     return [(name, sum(run.status == name for run in runs)) for name in names]
 
 
-def section(
-    index: int, name: str, runs: Sequence[RunRecord], slot: dict[str, int], store: dict[str, Any]
-) -> dict[str, Any]:
-    """What the template needs of one problem; its figures go to `store` under keys that the page's script reads."""
+def _keep(store: dict[str, Any], figure: go.Figure | None, label: str) -> Any:
+    """Put a figure into `store`, under a key that the page's script reads; what the template needs of it."""
+    if figure is None:
+        return None
+    key = f"figure-{len(store)}"
+    store[key] = json.loads(pio.to_json(figure, validate=False))
+    return {"key": key, "label": label, "height": figure.layout.height}
 
-    def keep(figure: go.Figure | None, label: str) -> dict[str, Any] | None:
-        if figure is None:
-            return None
-        key = f"figure-{index}-{len(store)}"
-        store[key] = json.loads(pio.to_json(figure, validate=False))
-        return {"key": key, "label": label, "height": figure.layout.height}
 
+def section(name: str, runs: Sequence[RunRecord], slot: dict[str, int], keep: Callable) -> dict[str, Any]:
+    """What the template needs of one problem; `keep` stores its figures."""
     drawn = [run for run in runs if run.rows]
     chosen = [median_run(own) for own in _by_method(drawn).values()]
     metrics = list(dict.fromkeys(run.main_metric for run in drawn))

@@ -1,0 +1,143 @@
+"""What a set of runs says together: which can be compared, on which clock, to which targets, and what may be claimed.
+
+A comparison is asked for the final error and for the times to few targets: those of `claims.TARGETS`, or, where the
+runs stop at a target of their own, that one and the larger ones of the list.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..records import write_text
+from . import claims, curves, summary
+from .claims import MIN_PAIRS, Finding, compare
+from .record import error_target, result_of
+from .results import Result, balanced, methods_of
+
+LONGEST = 12  # sentences that are listed before the rest are counted
+
+
+class Conclusion(NamedTuple):
+    """All of what is shown of a set of runs.
+
+    results    of the runs that can be compared;  kept: of the (problem, seed) that every method has
+    excluded   methods and problems that could not be compared at all, a sentence each
+    notes      what was left out of `kept` only, a sentence each
+    axis       seconds, or work where the runs are of several machines
+    targets    errors of the distributions and profiles;  asked: the few of the claims
+    findings   one per comparison, claims first; none for a single method
+    """
+
+    results: list[Result]
+    kept: list[Result]
+    excluded: list[str]
+    notes: list[str]
+    axis: str
+    targets: tuple[float, ...]
+    asked: tuple[float, ...]
+    findings: list[Finding]
+
+    @property
+    def seeds(self) -> int:
+        """The most seeds that a method has on a problem."""
+        return max(Counter((r.problem, r.method) for r in self.results).values(), default=0)
+
+
+def conclude(records: Sequence[Mapping[str, Any]]) -> Conclusion:
+    """Compare the runs of `records`.
+
+    Excluded, with a note: methods whose library is not installed, and problems without an error to compare. Options
+    are in the name of a problem or method only where they tell two apart. Raises ValueError, one sentence, for runs of
+    one problem with unequal budgets, two runs that differ in nothing, a run without a seed, and for work that a library
+    did not count where only work could be compared.
+    """
+    chosen, excluded = _comparable(records)
+    results = [result_of(record) for record in _named(chosen)]
+    limits = {error_target(r.get("target"), r.get("metric")) for r in chosen}
+    limit = limits.pop() if len(limits) == 1 else None
+    asked, targets = _down_to(limit, claims.TARGETS), _down_to(limit, curves.TARGETS)
+    kept, left_out = balanced(results)
+    clocks = {r.clock for r in results if r.finished and r.status != "failed"}
+    axis = "seconds" if len(clocks) < 2 else "work"
+    findings = compare(results, targets=asked, axis=axis) if len(methods_of(results)) > 1 else []
+    return Conclusion(results, kept, excluded, left_out, axis, targets, asked, findings)
+
+
+def _comparable(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[str]]:
+    absent = dict.fromkeys(r["rival"] for r in records if r["status"] == "not_installed")
+    # A run that got to its end and has no metric: the problem has no solution to measure errors against.
+    blind = dict.fromkeys(r["instance"] for r in records if r["metric"] is None and r["final"])
+    notes = [f"{name} is left out: its library is not installed." for name in absent]
+    notes += [f"{name} is left out: it has no reference solution, and a loss is not an error." for name in blind]
+    return [r for r in records if r["rival"] not in absent and r["instance"] not in blind], notes
+
+
+def _named(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The records with labels as short as tells them apart."""
+    made = [dict(record) for record in records]
+    for label, plain in (("instance", "problem"), ("rival", "method")):
+        found: dict[Any, set[str]] = {}
+        for record in records:
+            found.setdefault(record[plain], set()).add(record[label])
+        for record in made:
+            if record[plain] and len(found[record[plain]]) == 1:
+                record[label] = record[plain]
+    return made
+
+
+def _down_to(limit: float | None, ladder: Sequence[float]) -> tuple[float, ...]:
+    """The targets that a run which stops at `limit` can reach, `limit` itself among them."""
+    return tuple(ladder) if limit is None else (*(t for t in ladder if t > limit), limit)
+
+
+def as_text(found: Conclusion) -> str:
+    """For a terminal: outcomes, final errors, times, success rates, then what may be claimed.
+
+    Of a single seed there is no distribution to show: only the claims, or the sentence that there is none.
+    """
+    parts = ["\n".join(found.excluded) + "\n"] if found.excluded else []
+    if found.seeds > 1:
+        made = summary.sheets(found.results, found.asked, found.axis)
+        parts += [summary.as_text(made[name]) for name in ("outcomes", "errors", "times", "success") if name in made]
+    parts += ["\n".join(sentences(found)) + "\n"] if found.findings else []
+    return "\n".join(parts)
+
+
+def sentences(found: Conclusion) -> list[str]:
+    """The claims and non-claims, a sentence each; comparisons without a claim for the same reason share one."""
+    claimed = [f.sentence for f in found.findings if f.claim]
+    tested = [f.sentence for f in found.findings if f.family and not f.claim]
+    untested = [f for f in found.findings if not f.family]
+    if len(tested) > LONGEST:
+        more = f"no claim: nor from {len(tested) - LONGEST} more comparisons with p above 0.05 after Holm."
+        tested = [*tested[:LONGEST], more]
+    if untested and not tested and not claimed and all(f.pairs < MIN_PAIRS for f in untested):
+        least, most = min(f.pairs for f in untested), max(f.pairs for f in untested)
+        pairs = f"{least}" if least == most else f"{least} to {most}"
+        runs = "paired run" if most == 1 else "paired runs"
+        return [
+            f"no claim: not enough runs: {pairs} {runs} in each of {len(untested)} comparisons of two methods; "
+            f"at least {MIN_PAIRS} are needed."
+        ]
+    reasons = [f.reason for f in untested]
+    shared = [
+        next(f.sentence for f in untested if f.reason == reason)
+        if reasons.count(reason) == 1
+        else f"no claim, {reasons.count(reason)} comparisons: {reason}."
+        for reason in dict.fromkeys(reasons)
+    ]
+    return [*claimed, *tested, *shared]
+
+
+def write_tables(folder: Path, found: Conclusion) -> None:
+    """`folder` with every sheet as CSV, the claims as CSV, and all of it as text in summary.txt."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = summary.sheets(found.results, found.targets, found.axis)
+    for name, sheet in made.items():
+        write_text(folder / f"{name}.csv", summary.as_csv(sheet))
+    write_text(folder / "claims.csv", summary.as_csv(summary.claims(found.findings)))
+    said = "".join(f"{sentence}\n\n" for sentence in found.excluded)
+    write_text(folder / "summary.txt", said + summary.text(found.results, found.findings, found.targets, found.axis))

@@ -1,0 +1,119 @@
+"""The section about all runs together: distributions, profiles, success rates and claims (`bench.conclusion`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from ..bench.conclusion import Conclusion, conclude, sentences
+from ..bench.curves import target_word
+from ..bench.profiles import Steps, error_profile, performance_profile, runtime_ecdf, success
+from ..bench.record import record_of
+from ..bench.results import methods_of, problems_of
+from ..bench.summary import UNIT
+from . import theme
+from .figures import escaped, layout
+from .load import RunRecord
+
+NOTES = 5  # sentences on what is left out that are shown before the rest are counted
+Keep = Callable[[go.Figure, str], dict[str, Any]]  # stores a figure under a label for the template
+
+
+def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> dict[str, Any] | None:
+    """What the template needs; None with fewer than two runs that have an error. `slot` gives methods their colours.
+
+    Runs that cannot be compared, such as those of unequal budgets, leave a section with the reason and no figures.
+    """
+    if sum(run.main_metric is not None and math.isfinite(run.rank) for run in runs) < 2:
+        return None
+    empty: dict[str, Any] = {"title": "All runs together", "figures": [], "notes": [], "targets": [], "success": []}
+    empty |= {"claims": [], "others": [], "axis": "", "ladder": "", "single": False}
+    try:
+        found = conclude([record_of(run.folder) for run in runs if run.method])
+    except ValueError as error:
+        return empty | {"notes": [f"These runs cannot be compared: {error}"]}
+    several = len(problems_of(found.results)) > 1
+    said = sentences(found)
+    claims = [f.sentence for f in found.findings if f.claim]
+    left_out = [*found.excluded, *found.notes]
+    hidden = len(left_out) - NOTES
+    return empty | {
+        "title": "Over all problems" if several else "All runs together",
+        "notes": [*left_out[:NOTES], *([f"{hidden} more of this kind are left out."] if hidden > 0 else [])],
+        "figures": [(caption, keep(figure, caption)) for caption, figure in _figures(found, slot)],
+        "axis": UNIT[found.axis],
+        "ladder": " to ".join(dict.fromkeys(target_word(t) for t in (found.targets[0], found.targets[-1]))),
+        "targets": [target_word(t) for t in found.asked],
+        "success": _success(found),
+        "claims": claims,
+        "others": said[len(claims) :],
+        "single": len(methods_of(found.results)) < 2,
+    }
+
+
+def _figures(found: Conclusion, slot: Mapping[str, int]):
+    """(caption, figure). With one method there is no best of several to compare with."""
+    if not found.kept:
+        return
+    methods = methods_of(found.kept)
+    new = (n for n in range(len(slot), len(slot) + len(methods)))  # of methods told apart by their options
+    colours = {m: slot[m] if m in slot else next(new) for m in methods}
+    reached = runtime_ecdf(found.kept, found.targets, found.axis)
+    yield "targets reached", steps(reached, colours, UNIT[found.axis], "share of runs and targets", None)
+    if len(methods) < 2:
+        return
+    times = performance_profile(found.kept, found.targets, found.axis)
+    yield "times, relative to the best", steps(times, colours, "times the least of any method", "share of targets", 1.0)
+    errors = error_profile(found.kept)
+    yield (
+        "final error, relative to the best",
+        steps(errors, colours, "times the least of any method", "share of problems", 1.0),
+    )
+
+
+def steps(curves: Mapping[str, Steps], slot: Mapping[str, int], x: str, y: str, left: float | None) -> go.Figure:
+    """Step functions on a logarithmic axis, one a method, all drawn to the same right end.
+
+    `left` is where the axis begins; without it a little before the first step. What lies before that (a target reached
+    at second 0) is in the height at which a curve begins.
+    """
+    jumps = np.concatenate([curve.x for curve in curves.values()])
+    jumps = jumps[jumps > 0]
+    start = left or (jumps.min() / 1.5 if jumps.size else 1.0)
+    end = 1.5 * max(jumps.max(), start) if jumps.size else 10.0 * start
+    figure = go.Figure()
+    for method, curve in curves.items():
+        inside = curve.x[curve.x > start]
+        xs = np.concatenate([[start], inside, [end]])
+        figure.add_trace(
+            go.Scatter(
+                x=xs,
+                y=curve(xs),
+                name=escaped(method),
+                mode="lines",
+                line=dict(width=2.2, dash=theme.dash(slot[method]), shape="hv"),
+                hovertemplate=f"<b>{escaped(method)}</b><br>%{{y:.0%}} within %{{x:.3g}}<extra></extra>",
+                meta=dict(slot=slot[method]),
+            )
+        )
+    layout(figure, 340, x, True, y, False).update_layout(showlegend=True)
+    return figure.update_yaxes(range=[-0.02, 1.04], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
+
+
+def _success(found: Conclusion) -> list[tuple[str, list[tuple[str, str]]]]:
+    """[(method, [(runs that reached a target, interval)])], a pair for each target."""
+    if not found.kept:
+        return []
+    rates = [success(found.kept, target, found.axis) for target in found.asked]
+    return [
+        (m, [(f"{r[m].reached} of {r[m].runs}", f"{_percent(r[m].low)}–{_percent(r[m].high)} %") for r in rates])
+        for m in methods_of(found.kept)
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f}"

@@ -1,0 +1,112 @@
+"""Which runs are compared, on which clock and to which targets, and how few sentences that takes."""
+
+import math
+
+import bench_samples as samples
+import pytest
+
+from ravine.bench.conclusion import LONGEST, as_text, conclude, sentences, write_tables
+from ravine.bench.curves import target_word
+from ravine.bench.record import record_of
+
+ABSENT = {"status": "not_installed", "error": None, "final": None, "metric": None}
+
+
+def records(tmp_path, methods=("fast", "slow"), seeds=3, problems=("poisson2d",), **entries):
+    return [
+        samples.record(tmp_path, m, s, p, **entries) | {"method": m}
+        for p in problems
+        for m in methods
+        for s in range(seeds)
+    ]
+
+
+def test_a_method_whose_library_is_absent_is_left_out_and_no_loser(tmp_path):
+    found = conclude(
+        [*records(tmp_path), *({**r, **ABSENT, "rival": "x/y"} for r in records(tmp_path / "b", ["fast"]))]
+    )
+    assert {r.method for r in found.results} == {"fast", "slow"}
+    assert found.excluded == ["x/y is left out: its library is not installed."]
+    assert as_text(found).startswith(found.excluded[0])
+    write_tables(tmp_path / "tables", found)
+    assert (tmp_path / "tables" / "summary.txt").read_text().startswith(found.excluded[0])
+
+
+def test_where_nothing_can_be_compared_that_is_said(tmp_path):
+    found = conclude([{**r, **ABSENT} for r in records(tmp_path)])
+    assert found.results == found.findings == []
+    assert as_text(found) == "".join(f"{m} is left out: its library is not installed.\n" for m in ("fast", "slow"))
+    write_tables(tmp_path / "tables", found)
+    assert conclude([]).excluded == []
+
+
+def test_a_problem_without_a_solution_is_left_out_and_a_failure_is_not(tmp_path):
+    kept = records(tmp_path)
+    blind = [r | {"metric": None, "final": {"loss": 1.0}, "instance": "deepritz2d"} for r in kept]
+    found = conclude([*kept, *blind])
+    assert len(found.results) == len(kept)
+    assert found.excluded == ["deepritz2d is left out: it has no reference solution, and a loss is not an error."]
+    died = [r | {"status": "failed", "metric": None, "final": None} for r in kept[:3]]
+    assert sum(r.final == math.inf for r in conclude([*died, *kept[3:]]).results) == 3
+
+
+def test_options_are_named_only_where_they_tell_apart(tmp_path):
+    (one,) = records(tmp_path, ["fast"], seeds=1)
+    made = [one | {"rival": f"fast (fast.x={x})", "instance": "poisson2d (n=9)"} for x in (1, 2)]
+    assert [r.method for r in conclude(made).results] == ["fast (fast.x=1)", "fast (fast.x=2)"]
+    assert [(r.method, r.problem) for r in conclude(made[:1]).results] == [("fast", "poisson2d")]
+
+
+def test_runs_of_two_machines_are_compared_by_work(tmp_path):
+    made = records(tmp_path, seeds=8)
+    assert conclude(made).axis == "seconds"
+    moved = [r | {"machine": "another"} if r["rival"] == "slow" else r for r in made]
+    found = conclude(moved)
+    assert found.axis == "work" and not any(f.claim for f in found.findings), "both take the same steps"
+    with pytest.raises(ValueError, match="no axis 'work'"):
+        conclude([r | {"times": {"seconds": r["times"]["seconds"]}} for r in moved])
+
+
+def test_the_targets_end_where_the_runs_stop(tmp_path):
+    plain = conclude(records(tmp_path / "a"))
+    assert plain.asked == (1e-2, 1e-4, 1e-6) and len(plain.targets) == 10
+    stopped = conclude(records(tmp_path / "b", task=..., target={"l2": 2.5e-4}))
+    assert stopped.asked == (1e-2, 2.5e-4) and stopped.targets == (0.1, 1e-2, 1e-3, 2.5e-4)
+    assert any("seconds to error 2.5e-04" in f.sentence for f in stopped.findings)
+    assert conclude(records(tmp_path / "c", task=..., target={"loss": 2.5e-4})).asked == plain.asked
+
+
+@pytest.mark.parametrize(("target", "word"), [(1e-10, "1e-10"), (0.00025, "2.5e-04"), (0.05, "5e-02"), (2.0, "2e+00")])
+def test_targets_in_words(target, word):
+    assert target_word(target) == word
+
+
+def test_too_few_runs_take_one_sentence(tmp_path):
+    few = conclude(records(tmp_path, problems=("poisson2d", "burgers1d")))
+    assert sentences(few) == [
+        "no claim: not enough runs: 3 to 6 paired runs in each of 12 comparisons of two methods; at least 8 are needed."
+    ]
+    assert as_text(few).startswith("Outcomes")
+    assert as_text(conclude(records(tmp_path / "b", seeds=1))).startswith("no claim: not enough runs: 1 paired run in ")
+    assert conclude(records(tmp_path / "c", ["fast"])).findings == []
+
+
+def test_claims_come_first_and_equal_reasons_share_a_sentence(tmp_path):
+    (shared,) = sentences(conclude(records(tmp_path / "a", ["fast", "slow", "diverging"], seeds=8)))
+    assert shared.startswith("no claim, 12 comparisons: not enough runs for a claim: 8 seeds in which methods differ")
+    found = conclude(records(tmp_path / "b", ["fast", "slow", "diverging"], seeds=12))
+    said = sentences(found)
+    claims = [f.sentence for f in found.findings if f.claim]
+    assert said[: len(claims)] == claims and len(said) == len(found.findings) == 12
+    assert any(text.startswith("fast reaches error 1e-04 in fewer seconds than slow on poisson2d") for text in claims)
+    assert sum("no claim" in text for text in said) == len(said) - len(claims)
+    none = [f._replace(claim=False, better=None, family=40, sentence=f"{i}") for i, f in enumerate(found.findings)]
+    many = sentences(found._replace(findings=none * 2))
+    assert len(many) == LONGEST + 1 and many[-1].startswith(f"no claim: nor from {24 - LONGEST} more")
+
+
+def test_unequal_budgets_are_refused_in_a_sentence(tmp_path):
+    first = samples.write(tmp_path / "a", samples.rows_of([0, 1], [1, 0.1]), task=..., budget={"seconds": 60.0})
+    second = samples.write(tmp_path / "b", samples.rows_of([0, 1], [1, 0.1]), task=..., seed=1, budget={"seconds": 1.0})
+    with pytest.raises(ValueError, match="compared runs need the same"):
+        conclude([record_of(first), record_of(second)])

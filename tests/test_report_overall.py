@@ -1,0 +1,136 @@
+"""The section over all problems: what its figures and tables hold for runs whose truth is known."""
+
+import re
+
+import bench_samples as samples
+import numpy as np
+import pytest
+
+from ravine.bench.profiles import Steps
+from ravine.report import load_run, theme, write_report
+from ravine.report.figures import slots
+from ravine.report.overall import overall, steps
+
+PACE = {"adam": 1.0, "lm": 10.0}  # seconds to the next power of ten of the error
+
+
+def made(tmp_path, seeds=8, methods=("adam", "lm"), problems=("poisson2d",), **entries):
+    """Runs that reach 1e-1, ..., 1e-6 and then stop."""
+    folders = []
+    for problem in problems:
+        for method in methods:
+            for seed in range(seeds):
+                rows = samples.rows_of([PACE[method] * i for i in range(7)], samples.POWERS)
+                names = {"problem": problem, "method": method, "seed": seed, "final": {"metrics.l2": 1e-6}}
+                folders.append(samples.write(tmp_path / f"{problem}-{method}-{seed}", rows, **names | entries))
+    return folders
+
+
+def section(folders):
+    runs = [load_run(folder) for folder in folders]
+    return overall(runs, slots(runs), lambda figure, label: figure)
+
+
+def traces(figure):
+    return {trace.name: trace for trace in figure.data}
+
+
+def test_figures_hold_the_curves_of_known_runs(tmp_path):
+    found = section(made(tmp_path, problems=("poisson2d", "burgers1d")))
+    assert found["title"] == "Over all problems" and found["axis"] == "steady seconds"
+    assert found["ladder"] == "1e-01 to 1e-10"
+    reached, times, errors = (traces(figure) for _, figure in found["figures"])
+    np.testing.assert_allclose(reached["lm"].x, [1 / 1.5, 10, 20, 30, 40, 50, 60, 90])
+    np.testing.assert_allclose(reached["lm"].y, [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6])  # 6 of the 10 targets
+    np.testing.assert_allclose(reached["adam"].y, [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6])
+    assert reached["adam"].x[1] == 1.0 and reached["adam"].x[-1] == 90, "all curves end together"
+    np.testing.assert_allclose(times["lm"].x, [1, 10, 15])
+    np.testing.assert_allclose(times["lm"].y, [0, 0.6, 0.6])
+    np.testing.assert_allclose(times["adam"].y, [0.6, 0.6])
+    np.testing.assert_allclose(errors["lm"].y, errors["adam"].y)  # equal errors
+    assert all(trace.line.shape == "hv" for figure in (reached, times, errors) for trace in figure.values())
+
+
+def test_colours_and_dashes_are_those_of_the_other_figures(tmp_path):
+    found = section(made(tmp_path, seeds=1))
+    for _, figure in found["figures"]:
+        assert [(t.name, t.meta["slot"], t.line.dash) for t in figure.data] == [
+            ("adam", 0, theme.dash(0)),
+            ("lm", 1, theme.dash(1)),
+        ]
+
+
+def test_success_rates_and_claims(tmp_path):
+    found = section(made(tmp_path))
+    assert found["title"] == "All runs together" and found["targets"] == ["1e-02", "1e-04", "1e-06"]
+    assert found["success"] == [(m, [("8 of 8", "68–100 %")] * 3) for m in ("adam", "lm")]
+    assert len(found["claims"]) == 3 and found["claims"][0].startswith("adam reaches error 1e-02 in fewer seconds")
+    assert found["others"] == ["no claim: adam and lm on poisson2d, final error: all methods are equal in every pair."]
+
+
+def test_the_page_shows_the_section_and_no_claim_without_a_test(tmp_path):
+    def text_of(folders):
+        page = write_report(folders, tmp_path / "r.html").read_text()
+        part = re.search(r'<section class="problem" id="overall">.*?</section>', page, flags=re.S)
+        return "" if part is None else " ".join(re.sub(r"<[^>]*>", " ", part[0]).split())
+
+    shown = text_of(made(tmp_path / "a"))
+    assert "adam reaches error 1e-04 in fewer seconds than lm on poisson2d" in shown and "8 of 8 68–100 %" in shown
+    few = text_of(made(tmp_path / "b", seeds=3))
+    assert "fewer seconds than" not in few and "no claim: not enough runs: 3 paired runs" in few
+    assert text_of(made(tmp_path / "c", seeds=1, methods=("lm",))) == ""
+
+
+def test_one_method_has_nothing_to_be_compared_with(tmp_path):
+    found = section(made(tmp_path, seeds=3, methods=("lm",)))
+    assert [caption for caption, _ in found["figures"]] == ["targets reached"]
+    assert found["claims"] == found["others"] == [] and found["single"]
+
+
+def test_fewer_than_two_errors_make_no_section(tmp_path):
+    assert section(made(tmp_path / "a", seeds=1, methods=("lm",))) is None
+    without = made(tmp_path / "b", main_metric=None)
+    assert section(without) is None
+
+
+def test_runs_that_cannot_be_compared_leave_the_reason(tmp_path):
+    folders = made(tmp_path / "a", task=...) + made(tmp_path / "b", task=..., budget={"seconds": 1.0})
+    found = section(folders)
+    assert found["figures"] == [] and found["claims"] == []
+    assert found["notes"][0].startswith("These runs cannot be compared: ")
+    page = write_report(folders, tmp_path / "r.html").read_text()
+    assert "These runs cannot be compared" in page
+
+
+def test_what_is_left_out_is_counted_after_five(tmp_path):
+    folders = made(tmp_path, seeds=9)
+    found = section(folders[:9] + folders[9:11])
+    assert len(found["notes"]) == 6 and found["notes"][-1] == "2 more of this kind are left out."
+    assert found["success"][0][1][0][0] == "2 of 2", "those that both methods have"
+
+
+def test_methods_told_apart_by_options_get_colours_of_their_own(tmp_path):
+    folders = []
+    for damping in ("1", "2"):
+        task = {"problem": "poisson2d", "method": "lm", "seed": 0, "budget": "60s", "target": None, "sampler": None}
+        task |= {"problem_options": {}, "model_options": {}, "settings": {"lm": {"damping": damping}}}
+        folders += made(tmp_path / damping, seeds=1, methods=("lm",), task=task)
+    found = section(folders)
+    assert [(t.name, t.meta["slot"]) for t in found["figures"][0][1].data] == [
+        ("lm (lm.damping=1)", 1),
+        ("lm (lm.damping=2)", 2),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "left", "shown", "heights"),
+    [
+        ([0.0, 3.0], [0.5, 1.0], None, [2.0, 3.0, 4.5], [0.5, 1.0, 1.0]),  # a target reached at second 0
+        ([1.0, 4.0], [0.5, 1.0], 1.0, [1.0, 4.0, 6.0], [0.5, 1.0, 1.0]),
+        ([], [], 1.0, [1.0, 10.0], [0.0, 0.0]),  # nobody reached anything
+    ],
+)
+def test_step_functions_begin_at_the_left_edge(x, y, left, shown, heights):
+    (trace,) = steps({"lm": Steps(np.array(x), np.array(y))}, {"lm": 0}, "x", "y", left).data
+    np.testing.assert_allclose(trace.x, shown)
+    np.testing.assert_allclose(trace.y, heights)
