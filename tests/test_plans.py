@@ -182,3 +182,13 @@ def test_bad_specs(spec, words):
 def test_bad_stages(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_a_method_has_one_name_in_a_comparison():
+    from ravine.bench.task import canonical
+
+    assert canonical("LevenbergMarquardt") == canonical(" lm ") == "lm"
+    assert canonical("Adam:0500 + levenbergmarquardt") == "adam:500+lm"
+    assert canonical("AUTO") == "auto" and canonical("SciPy/TRF") == "scipy/trf"
+    with pytest.raises(LookupError, match="no method called 'lmm'"):
+        canonical("adam:5+lmm")

@@ -160,6 +160,15 @@ def method_names(spec: str) -> list[str]:
     return names
 
 
+def canonical(spec: str) -> str:
+    """The spec in command-line names: 'LevenbergMarquardt' and 'lm' are one method. Raises as `method_names` does."""
+    names = method_names(spec)
+    if is_rival(spec):
+        return names[0]
+    counts = (part.partition(":")[2].strip() for part in spec.split("+"))
+    return "+".join(f"{name}:{int(count)}" if count else name for name, count in zip(names, counts, strict=True))
+
+
 def _rival_name(spec: str) -> str:
     if "+" in spec or ":" in spec:
         raise ValueError(f"method {spec!r}: a rival runs alone and to the end of the budget, without '+' and ':'.")

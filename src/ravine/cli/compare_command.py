@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..bench.task import Task, method_names, refusal
+from ..bench.task import Task, canonical, refusal
 from ..driver.budget import Budget
 from ..records import dumps, make_folder, remove_empty, write_text
 from ..registry import find, nearest
@@ -54,7 +54,7 @@ def plan(request: argparse.Namespace) -> tuple[list[Task], Path]:
         raise Usage("--retry-failed: goes with --continue, and says which runs of an earlier comparison to make again.")
     try:
         problems = _names("PROBLEM", request.problems, lambda name: find("problems", name).name)
-        methods = _names("--methods", request.methods, lambda spec: method_names(spec) and spec.lower())
+        methods = _names("--methods", request.methods, canonical)
         given, name = settings(request.set), "compare-" + "-".join(problems)
         name = name if len(name) < 60 else f"compare-{len(problems)}-problems"
         folder = folders.choose_known(request.out) if request.go_on else folders.choose(request.out, name)

@@ -6,7 +6,7 @@ Equations    pde (n, 1) [u/t];  initial (n, 1) [units of u], weight 100;  period
              at 1 [u, u_x].
 Character    stiff: fronts of width √(2D/5) = 0.006 form at x = ±1/2, and e⁵ amplifies early errors near u = 0. The
              periodic extension of u(x, 0) has a slope jump of 4 at x = ±1, smoothed over a width √(Dt).
-Good values  tanh 3-20-20-20-1 on (-cos πx, -sin πx, 2t - 1), 3000 Sobol points, 256 initial points, 3e-5.
+Good values  tanh 3-20-20-20-1 on (-cos πx, -sin πx, 2t - 1), 3000 Sobol points, 256 initial points, 3e-6.
              `hard=True`: u = x² cos(πx) + w(x, t) + t N with w the exact heat layer of the kink, so that N is left a
              smoother function to find.
 Scores       l2 (the main one) and linf on |x| <= 0.98, t >= 0.1; l2_full on the whole 257 × 101 grid with t = 0.

@@ -6,7 +6,7 @@ Equations    pde (n, 1) [u/t];  initial (n, 1) and boundary (n, 1) [units of u],
 Character    smooth until t ≈ 0.32, then a layer at x = 0 of width about 4ν / (u₋ - u₊); u_x reaches -152 at ν = 0.01/π.
              With fixed points a network can jump there between the points: a spurious solution of low training loss.
 Good values  hard conditions u = -sin(πx) + t (1 - x²) N: tanh 2-24-24-24-1, 4000 Sobol points that move with the
-             residual, 1e-6. ν = 0.01/π and ν = 0.01 are different problems in the literature: say which.
+             residual, 1e-7. ν = 0.01/π and ν = 0.01 are different problems in the literature: say which.
 Reference    exact, by the Cole-Hopf transformation (`problems.reference`): rounding, 1e-13 against spectral elements
              (references/burgers1d.py). Basdevant et al., Comput. Fluids 14 (1986); Raissi et al., J. Comput. Phys.
              378 (2019).

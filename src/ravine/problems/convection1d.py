@@ -6,7 +6,7 @@ Equations    pde (n, 1): (u_t + β u_x)/β [units of u_x];  periodic (n, 1): u(0
              initial (n, 1): u(x, 0) - sin x [units of u].
 Character    linear, hyperbolic, β/2π periods in time. A network can satisfy the equation at all scattered
              points and travel wrongly between them: a low loss with an error of order one.
-Good values  β = 40: sine 3-24-24-1 on (cos x, sin x, 20t - 10), u = sin x + t · network, 1500 points, 1e-6.
+Good values  β = 40: sine 3-24-24-1 on (cos x, sin x, 20t - 10), u = sin x + t · network, 1500 points, 6e-8.
 Reference    exact. Krishnapriyan et al., NeurIPS 2021, arXiv:2109.01050.
 """
 

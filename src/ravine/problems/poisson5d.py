@@ -5,7 +5,7 @@
 Equations    pde (n, 1) [units of f];  boundary (n, 1) [units of u], weight 10.
 Character    linear, elliptic, smooth; the difficulty is the dimension. Five sine units represent u* exactly, so with
              sine activation it tests optimisation rather than approximation.
-Good values  sine 5-24-24-1, 3000 + 500 points, 1e-6 and below.
+Good values  sine 5-24-24-1, 3000 + 500 points, 2e-8.
 Reference    exact. Dangel, Müller & Zeinhofer, NeurIPS 2024, arXiv:2405.15603.
 """
 
