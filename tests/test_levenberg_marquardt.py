@@ -230,3 +230,15 @@ def test_composites_refuse_the_kernel_in_words():
 def test_wrong_options_get_a_sentence(option, message):
     with pytest.raises((ValueError, TypeError), match=message):
         LevenbergMarquardt(**option)
+
+
+def test_a_rise_of_an_energy_is_never_taken_for_a_decrease():
+    """Gradients at both ends, −½(g + g')ᵀs, claim a decrease where a long step crosses a bump: the value decides."""
+    bump = Composite(
+        Term(lambda p, x: jnp.stack([p[0], jnp.exp(-50 * (p[0] - 1.0) ** 2)]), np.zeros((1, 1))),
+        lambda z, x: 1e3 + 1e-9 * (z[0] - 2.0) ** 2 + 1e-3 * z[1],
+    )
+    method = LevenbergMarquardt(order=1, scaling="identity")
+    theta, _, info = one(method, bump, _fresh(1.0, 1), np.zeros(1))
+    assert 1e3 * 2.3e-16 < float(info.scalars["predicted"]) * 1e3 < 1e-8  # the old rule trusted gradients here
+    assert float(bump.value(theta)) <= float(bump.value(jnp.zeros(1))) + 1e-12
