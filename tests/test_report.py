@@ -90,6 +90,7 @@ def test_page_names_nothing_outside(page):
     [
         '<img src="http://example.org/x.png">',
         '<link rel="stylesheet" href="//example.org/x.css">',
+        '<link rel="icon" href="http://example.org/x.png">',
         '<script src="plotly.js"></script>',
         "<style>@font-face { src: url(https://example.org/f.woff) }</style>",
         "<style>@import 'x.css';</style>",

@@ -123,14 +123,15 @@ def test_no_request_is_made_even_where_it_would_be_allowed(visit, page):
 def test_the_checks_see_requests_and_errors(visit, tmp_path):
     leaky = tmp_path / "leaky.html"
     leaky.write_text(
-        '<link rel="icon" href="http://icon.invalid/"><link rel="stylesheet" href="https://style.invalid/">'
+        '<link rel="stylesheet" href="https://style.invalid/">'
         "<style>@font-face { font-family: q; src: url(http://font.invalid/) } p { font-family: q }</style>"
         '<p>text<img src="http://image.invalid/"><script>fetch("https://fetch.invalid/").catch(() => {});'
         'navigator.sendBeacon("https://beacon.invalid/", "1"); new WebSocket("ws://socket.invalid/");'
         'throw new Error("loud")</script>'
     )
     seen = visit(leaky)
-    for name in ("icon", "style", "font", "image", "fetch", "beacon", "socket"):
+    # Not the icon: a headless browser may be gone before it asks for one. tests/test_report.py looks for it.
+    for name in ("style", "font", "image", "fetch", "beacon", "socket"):
         assert any(f"{name}.invalid" in url for url in seen.requests), name
     assert any("loud" in line for line in seen.console)
 
