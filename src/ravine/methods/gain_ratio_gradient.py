@@ -10,6 +10,8 @@ trials failed (status REJECTED). Where the change of L is lost in rounding, the 
 Needs      VALUE.
 Cost/step  one value and gradient per trial (usually 1.0 to 1.5 trials).
 Memory     P.
+Reference  Conn, Gould & Toint (2000), Trust-Region Methods, SIAM, ch. 6 (gain ratio); Hager & Zhang (2005), SIAM J.
+           Optim. 16(1) (decrease from gradients near rounding). The two methods name their own.
 """
 
 from __future__ import annotations
