@@ -13,7 +13,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 # Tests are bound by compilation, which leaves a second core idle: `make test JOBS=4` on a larger machine.
 JOBS ?= 2
 
-.PHONY: help env demo test lint format bench lock clean
+.PHONY: help env demo test lint format bench suite lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -54,6 +54,17 @@ bench: env  ## the benchmarks (hours on an idle machine); each file in benchmark
 	$(BIN)/python benchmarks/accuracy.py run
 	$(BIN)/python benchmarks/accuracy.py table
 
+# With the other libraries' optimizers, at the versions of docs/rivals.md, in an environment of its own.
+suite: .venv-suite/.ravine-env  ## what is missing of the suite (about 7 hours in all; `make suite FOR=2h` for a part of it)
+	.venv-suite/bin/python benchmarks/suite.py run --for $(or $(FOR),1000h)
+
+.venv-suite/.ravine-env: $(LOCK) pyproject.toml
+	test -x .venv-suite/bin/python || $(PYTHON) -m venv .venv-suite
+	.venv-suite/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
+	.venv-suite/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[rivals]'
+	.venv-suite/bin/python -m pip install --quiet --disable-pip-version-check --no-deps scimba==1.4.1
+	@touch $@
+
 # --fork-strategy fewest: one version of a package for all Pythons (requirements/README.md says why).
 lock:  ## write requirements/lock.txt anew (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest --upgrade \
@@ -61,4 +72,4 @@ lock:  ## write requirements/lock.txt anew (needs uv)
 	  --quiet --output-file $(LOCK)
 
 clean:  ## remove the environment and all caches
-	rm -rf $(VENV) .jax_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-suite .jax_cache .pytest_cache .ruff_cache .hypothesis

@@ -187,6 +187,20 @@ def test_runs_of_uncommitted_code_are_made_again_beside_the_old_ones(runs, capsy
     assert "Made with uncommitted changes of ravine, and made again: 2 of them." in capsys.readouterr().err
 
 
+def test_runs_of_another_version_count_if_asked(runs, capsys, monkeypatch):
+    runs.commit = "abc"
+    assert main([*COMPARE, "--seeds", "1"]) == 0
+    monkeypatch.setattr(record, "own_commit", lambda: "def")
+    runs.commit = "def"
+    assert main([*COMPARE, "--seeds", "2", "--continue", "--any-version"]) == 0
+    assert runs.made == ["adam-s0", "lm-s0", "adam-s1", "lm-s1"]
+    assert "The runs that are there were made by ravine 0.1.0 (abc)." in capsys.readouterr().err
+    assert main([*COMPARE, "--seeds", "2", "--continue"]) == 0
+    assert runs.made[4:] == ["adam-s0-2", "lm-s0-2"], "without the option another commit is another run"
+    assert main([*COMPARE, "--any-version"]) == 2
+    assert "--any-version: goes with --continue" in capsys.readouterr().err
+
+
 def test_a_damaged_table_is_one_sentence_and_nothing_is_lost(runs, capsys):
     main([*COMPARE, "--seeds", "1"])
     with Path("c/results.jsonl").open("a") as file:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import table
-from .record import key_of, record_of
+from .record import key_of, read_run, record_of
 from .results import FINISHED
 from .task import Task
 
@@ -60,14 +60,17 @@ def earlier(folder: Path) -> list[dict[str, Any]]:
     return [entry(folder, folder / name) for name in names if (folder / name / "run.json").is_file()]
 
 
-def reuse(tasks: Sequence[Task], folder: Path, retry_failed: bool = False) -> Reuse:
-    """Share out `tasks` between those done and those to do. `retry_failed`: a failed run is not done.
+def reuse(tasks: Sequence[Task], folder: Path, retry_failed: bool = False, any_version: bool = False) -> Reuse:
+    """Share out `tasks` between those done and those to do. `retry_failed`: a failed run is not done. `any_version`:
+    a run that another version or commit of ravine finished is done, and a note names the versions.
 
     A run goes where an attempt with its key was not finished (or failed, with `retry_failed`), else to a folder that
     does not exist. Runs made with uncommitted changes of ravine are made again: nothing tells whether the code was the
     same. Raises ValueError as `earlier`.
     """
     records = earlier(folder)
+    if any_version:
+        records = [record | {"key": _key_now(folder, record)} for record in records]
     best, pending = table.best(records), table.missing(tasks, records, retry_failed)
     lacking = {id(task) for task in pending}
     placed, todo, stale, taken = [], [], [], {str(folder / r["folder"]) for r in records}
@@ -84,7 +87,22 @@ def reuse(tasks: Sequence[Task], folder: Path, retry_failed: bool = False) -> Re
         taken.add(str(where))
         placed.append(dataclasses.replace(task, folder=str(where)))
         todo += [placed[-1]] if again else []
-    return Reuse(placed, todo, stale, _notes(todo, placed, records, folder))
+    notes = _notes(todo, placed, records, folder) + (_versions(placed, todo, records, folder) if any_version else [])
+    return Reuse(placed, todo, stale, notes)
+
+
+def _key_now(folder: Path, record: dict[str, Any]) -> str:
+    """The key that the run of this record would have if it were made by the ravine that is running."""
+    task = read_run(folder / record["folder"]).get("task")
+    return record["key"] if task is None else key_of(Task(**task))
+
+
+def _versions(
+    placed: Sequence[Task], pending: Sequence[Task], records: Sequence[dict[str, Any]], folder: Path
+) -> list[str]:
+    taken = {task.folder for task in placed} - {task.folder for task in pending}
+    found = {f"{r['ravine']} ({r['commit']})" for r in records if str(folder / r["folder"]) in taken}
+    return [f"The runs that are there were made by ravine {', '.join(sorted(found))}."] if found else []
 
 
 def _free(path: Path, taken: set[str]) -> Path:

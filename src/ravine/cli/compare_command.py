@@ -52,6 +52,8 @@ def plan(request: argparse.Namespace) -> tuple[list[Task], Path]:
     """The tasks, method by method within a problem, and the folder of the comparison. Raises Usage; no JAX."""
     if request.retry_failed and not request.go_on:
         raise Usage("--retry-failed: goes with --continue, and says which runs of an earlier comparison to make again.")
+    if request.any_version and not request.go_on:
+        raise Usage("--any-version: goes with --continue, and takes runs that another version of ravine made.")
     try:
         problems = _names("PROBLEM", request.problems, lambda name: find("problems", name).name)
         methods = _names("--methods", request.methods, canonical)
@@ -123,7 +125,7 @@ def take_up(tasks: list[Task], folder: Path, request: argparse.Namespace) -> tup
     from ..bench.reuse import reuse
 
     try:
-        found = reuse(tasks, folder, request.retry_failed)
+        found = reuse(tasks, folder, request.retry_failed, request.any_version)
     except ValueError as error:
         raise Usage(str(error)) from None
     for path in found.stale:

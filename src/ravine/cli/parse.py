@@ -124,6 +124,9 @@ def _compare(parser: _Parser) -> None:
         help="with --out: make only those runs that the comparison in DIR does not hold finished",
     )
     parser.add_argument("--retry-failed", action="store_true", help="with --continue: make failed runs again as well")
+    parser.add_argument(
+        "--any-version", action="store_true", help="with --continue: take runs that another version of ravine made"
+    )
 
 
 def _run_options(parser: _Parser) -> None:

@@ -1,0 +1,174 @@
+"""The suite: every problem x every method at its defaults x 5 seeds, rivals at their documented settings x 3, 20 s each.
+
+    python benchmarks/suite.py run [--for 2h] [--core 1]   # what is still missing, for at most that long; then as below
+    python benchmarks/suite.py report                      # results.jsonl, runs-N.tar.xz, tables and page from the runs
+
+Run it with the libraries of docs/rivals.md installed; `make suite` does. One run at a time in a process of its own on one
+pinned core, so two cores run two suites into two folders at most. Runs are ordered seed by seed, so that whatever has been
+run is balanced. They lie in runs/suite; finished ones are packed in benchmarks/suite/ (only the columns that the report
+and the statistics read) and unpacked from there, so the suite goes on in another checkout. A run of an earlier commit
+counts as done, and its record says which commit made it: to measure a method again, take its runs out of the archives.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shlex
+import shutil
+import tarfile
+import time
+from itertools import groupby
+from pathlib import Path
+
+HERE = Path(__file__).parent / "suite"
+RUNS = Path("runs") / "suite"
+BUDGET, SEEDS, RIVAL_SEEDS = "20s", 5, 3
+SAME_AS_ANOTHER = ("optax",)  # `Optax()` is Adam
+KEPT = ("step", "seconds", "stage", "method", "loss", "grad_norm", "status")  # and counts.*, metrics.l2 or the like
+
+
+def tasks(out: Path) -> list:
+    """All runs, seed by seed, and within a seed problem by problem."""
+    from ravine.bench.task import Task, is_rival
+    from ravine.cli.folders import slug
+    from ravine.registry import entries
+
+    methods = [*(m for m in entries("methods") if m not in SAME_AS_ANOTHER), *entries("rivals")]
+    found = []
+    for seed in range(SEEDS):
+        for problem in entries("problems"):
+            for method in methods:
+                if is_rival(method) and seed >= RIVAL_SEEDS:
+                    continue
+                words = ["ravine", "solve", problem, "--method", method, "--seed", str(seed), "--budget", BUDGET]
+                where = out / problem / f"{slug(method)}-s{seed}"
+                found.append(Task(problem, method, seed, BUDGET, folder=str(where), command=shlex.join(words)))
+    return found
+
+
+def run(out: Path, seconds: float) -> None:
+    """Make the missing runs, piece by piece (one problem and seed), until none is missing or the time is spent."""
+    from ravine.bench.pool import run_all
+    from ravine.cli import compile_cache
+
+    compile_cache.enable()
+    found, end = shared_out(out), time.monotonic() + seconds
+    for path in found.stale:
+        shutil.rmtree(path)
+    print(f"{len(found.pending)} of {len(found.tasks)} runs are to be made.", flush=True)
+    for (problem, seed), piece in groupby(found.pending, key=lambda task: (task.problem, task.seed)):
+        if time.monotonic() > end:
+            break
+        batch = list(piece)
+        print(f"{time.strftime('%H:%M:%S')} {problem} seed {seed}: {len(batch)} runs", flush=True)
+        if not run_all(batch, 1, lambda task, event: None):
+            break
+    report(out)
+
+
+def shared_out(out: Path):
+    """The runs that are there, in the archives or in `out`, and those that are not."""
+    from ravine.bench.reuse import reuse
+    from ravine.cli.compare_command import write_comparison
+
+    out.mkdir(parents=True, exist_ok=True)
+    unpack(out)
+    every = tasks(out)
+    write_comparison(out, [task for task in every if (Path(task.folder) / "run.json").is_file()], "make suite")
+    return reuse(every, out, any_version=True)
+
+
+def report(out: Path) -> None:
+    """Pack the finished runs, and write the table of results, the tables of the comparison, and the page."""
+    from ravine.bench import table
+    from ravine.bench.reuse import entry
+    from ravine.cli.compare_command import judge, write_comparison
+    from ravine.report import write_report
+
+    found = shared_out(out)
+    missing = {task.folder for task in found.pending}
+    done = [task for task in found.tasks if task.folder not in missing]
+    write_comparison(out, done, "make suite")
+    pack(out, done)
+    (HERE / "results.jsonl").unlink(missing_ok=True)
+    for task in done:
+        table.append(HERE / "results.jsonl", entry(out, Path(task.folder)))
+    conclusion, why_not = judge(out, done)
+    if conclusion is None:
+        print(f"no claim: {why_not}")
+    else:
+        shutil.copytree(out / "tables", HERE / "tables", dirs_exist_ok=True)
+    write_report([out], HERE / "report.html", title="The suite", command="make suite")
+    print(f"{len(done)} of {len(found.tasks)} runs are there; page: {HERE / 'report.html'}")
+
+
+def archives() -> list[Path]:
+    return sorted(HERE.glob("runs-*.tar.xz"), key=lambda path: int(path.name.split("-")[1].split(".")[0]))
+
+
+def unpack(out: Path) -> None:
+    """The runs of the archives that are not in `out`."""
+    for archive in archives():
+        with tarfile.open(archive) as box:
+            new = [member for member in box.getmembers() if not (out / member.name).exists()]
+            box.extractall(out, new, filter="data")
+
+
+def pack(out: Path, done: list) -> None:
+    """One more archive, with the runs that none of the others holds."""
+    from ravine.bench.json_lines import read_objects
+    from ravine.records import dumps
+
+    held = set()
+    for archive in archives():
+        with tarfile.open(archive) as box:
+            held |= {str(Path(name).parent) for name in box.getnames()}
+    new = [task for task in done if str(Path(task.folder).relative_to(out)) not in held]
+    if not new:
+        return
+    HERE.mkdir(exist_ok=True)
+    with tarfile.open(HERE / f"runs-{len(archives()) + 1}.tar.xz", "w:xz", preset=9) as box:
+        for task in new:
+            where = Path(task.folder)
+            parts = {"run.json": (where / "run.json").read_text(encoding="utf8")}
+            if (where / "rows.jsonl").is_file():
+                rows = read_objects(where / "rows.jsonl").objects
+                parts["rows.jsonl"] = "".join(dumps(slim(row)) + "\n" for row in rows)
+            for name, text in parts.items():
+                content = text.encode()
+                member = tarfile.TarInfo((where.relative_to(out) / name).as_posix())
+                member.size = len(content)
+                box.addfile(member, io.BytesIO(content))
+
+
+def slim(row: dict) -> dict:
+    """The columns that curves and statistics are made of: the first metric is the main one."""
+    metric = next((column for column in row if column.startswith("metrics.")), None)
+    return {k: v for k, v in row.items() if k in KEPT or k == metric or k.startswith("counts.")}
+
+
+def seconds_of(text: str) -> float:
+    from ravine.driver.budget import Budget
+
+    return float(Budget.parse(text).seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("--out", type=Path, default=RUNS, help=f"folder of the runs (default {RUNS})")
+    parser.add_argument("--for", dest="duration", default="1000h", help="begin no piece after this long, such as 2h")
+    parser.add_argument("--core", type=int, help="the core to run on; without it, the first that is allowed")
+    request = parser.parse_args()
+    if request.command == "report":
+        report(request.out)
+        return
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0)) if request.core is None else request.core})
+    run(request.out, seconds_of(request.duration))
+
+
+if __name__ == "__main__":
+    main()
