@@ -1,13 +1,13 @@
-"""The suite: every problem x every method at its defaults x 5 seeds, rivals at their documented settings x 3, 20 s each.
+"""The suite: every problem x every method at its defaults x 5 seeds, rivals at documented settings x 3, 20 s each.
 
-    python benchmarks/suite.py run [--for 2h] [--core 1]   # what is still missing, for at most that long; then as below
-    python benchmarks/suite.py report                      # results.jsonl, runs-N.tar.xz, tables and page from the runs
+    python benchmarks/suite.py run [--for 2h] [--core 1]   # what is missing, for at most that long; then as below
+    python benchmarks/suite.py report                      # archive, table of results, tables and page from the runs
 
-Run it with the libraries of docs/rivals.md installed; `make suite` does. One run at a time in a process of its own on one
-pinned core, so two cores run two suites into two folders at most. Runs are ordered seed by seed, so that whatever has been
-run is balanced. They lie in runs/suite; finished ones are packed in benchmarks/suite/ (only the columns that the report
-and the statistics read) and unpacked from there, so the suite goes on in another checkout. A run of an earlier commit
-counts as done, and its record says which commit made it: to measure a method again, take its runs out of the archives.
+Run it with the libraries of docs/rivals.md installed; `make suite` does. One run at a time in a process of its own
+on one pinned core. Runs are ordered seed by seed, so that whatever has been run is balanced. They lie in runs/suite;
+finished ones are packed in benchmarks/suite/ (only the columns that the report and the statistics read) and unpacked
+from there, so the suite goes on in another checkout. A run of an earlier commit counts as done, and its record says
+which commit made it: to measure a method again, take its runs out of the archives.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def run(out: Path, seconds: float) -> None:
             break
         batch = list(piece)
         print(f"{time.strftime('%H:%M:%S')} {problem} seed {seed}: {len(batch)} runs", flush=True)
-        if not run_all(batch, 1, lambda task, event: None):
+        if not run_all(batch, 1, lambda *_: None):
             break
     report(out)
 
