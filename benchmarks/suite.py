@@ -17,6 +17,7 @@ import io
 import os
 import shlex
 import shutil
+import signal
 import tarfile
 import time
 from itertools import groupby
@@ -165,6 +166,7 @@ def main() -> None:
     if request.command == "report":
         report(request.out)
         return
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit ignoring it
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0)) if request.core is None else request.core})
     run(request.out, seconds_of(request.duration))
