@@ -1,0 +1,50 @@
+"""`ravine export`: curves for other tools (parquet), and a benchmark folder for benchopt."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..registry import nearest
+from .parse import EXPORTS, Usage
+from .report_command import beside, check_out
+
+SUFFIX = ".parquet"
+
+
+def run(request: argparse.Namespace) -> int:
+    if request.kind not in EXPORTS:
+        raise Usage(f"export {request.kind}: there is no such kind; {nearest(request.kind, EXPORTS)}")
+    try:
+        written = _parquet(request) if request.kind == "parquet" else _benchopt(request)
+    except (ValueError, LookupError) as error:
+        raise Usage(str(error)) from None
+    print(json.dumps(written) if request.json else "\n".join(f"{k:<9} {v}" for k, v in written.items()))
+    return 0
+
+
+def _parquet(request: argparse.Namespace) -> dict[str, str | int]:
+    from ..export.parquet import write_parquet
+
+    if request.methods is not None:
+        raise Usage("--methods: goes with `export benchopt`; a parquet file holds all methods of the runs it is given.")
+    paths = [Path(word) for word in request.words]
+    out = Path(request.out) if request.out is not None else _beside(paths)
+    if out.suffix != SUFFIX:
+        raise Usage(f"--out {out}: must end in {SUFFIX}, by which other tools know the format.")
+    if request.out is not None:
+        check_out(out, f"curves{SUFFIX}")
+    runs, lines = write_parquet(paths, out)
+    return {"file": str(out), "runs": runs, "points": lines}
+
+
+def _beside(paths: Sequence[Path]) -> Path:
+    if not paths:
+        raise Usage("export parquet: name the folder of a comparison or run, or a results.jsonl.")
+    return beside([path.parent if path.is_file() else path for path in paths], f"curves{SUFFIX}")
+
+
+def _benchopt(request: argparse.Namespace) -> dict[str, str | int]:
+    raise NotImplementedError
