@@ -1,4 +1,4 @@
-"""`ravine export parquet`: every number as in the run folders, no run dropped, and benchopt's own tools read the file."""
+"""`ravine export parquet`: every number as in the run folders, no run dropped, and benchopt's tools read the file."""
 
 import json
 import math

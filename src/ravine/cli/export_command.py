@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..bench.task import refusal
 from ..registry import nearest
 from .parse import EXPORTS, Usage
 from .report_command import beside, check_out
@@ -19,8 +20,10 @@ def run(request: argparse.Namespace) -> int:
         raise Usage(f"export {request.kind}: there is no such kind; {nearest(request.kind, EXPORTS)}")
     try:
         written = _parquet(request) if request.kind == "parquet" else _benchopt(request)
-    except (ValueError, LookupError) as error:
-        raise Usage(str(error)) from None
+    except Exception as error:
+        if (reason := refusal(error)) is None:
+            raise
+        raise Usage(reason) from None
     print(json.dumps(written) if request.json else "\n".join(f"{k:<9} {v}" for k, v in written.items()))
     return 0
 
@@ -47,4 +50,23 @@ def _beside(paths: Sequence[Path]) -> Path:
 
 
 def _benchopt(request: argparse.Namespace) -> dict[str, str | int]:
-    raise NotImplementedError
+    if request.out is not None:
+        raise Usage("--out: goes with `export parquet`; write `ravine export benchopt DIR`.")
+    if not request.words:
+        raise Usage("export benchopt: name a new or empty folder, such as benchmark_pinn.")
+    folder, *problems = request.words
+    if len(problems) > 1:
+        raise Usage(f"export benchopt: write several problems with commas, {','.join(problems)}.")
+    names = [_names("PROBLEM", text) for text in problems]
+    methods = [] if request.methods is None else _names("--methods", request.methods)
+
+    from ..export.benchmark import write_benchmark
+
+    written = write_benchmark(folder, names[0] if names else [], methods)
+    return {"folder": folder, "datasets": len(written.problems), "solvers": len(written.methods)}
+
+
+def _names(option: str, text: str) -> list[str]:
+    if not (names := [part.strip() for part in text.split(",") if part.strip()]):
+        raise Usage(f"{option} {text!r}: names nothing; separate several by commas.")
+    return names

@@ -4,7 +4,7 @@
     stop_val, time                                         steps and steady seconds of the point
     objective_value                                        error on the main metric; NaN for a run that is a miss
     objective_<metric>, objective_loss, ...                what the row of the run says, as it was written
-    p_dataset_*, p_solver_*, p_obj_*                       options of problem and model, of method and sampler, of the run
+    p_dataset_*, p_solver_*, p_obj_*                       options: problem and model; method and sampler; run
     row_*                                                  the other entries of the row, and row_work
     ravine_*                                               every entry of the run's record (`bench.record`)
 
@@ -67,8 +67,8 @@ def _check_distinct(sources: Sequence[Source]) -> None:
         names = (source.record["instance"], source.record["rival"], source.record["seed"])
         if (other := seen.setdefault(names, source)) is not source:
             raise ValueError(
-                f"{source.where} and {other.where} are both {names[1]} on {names[0]} with seed {names[2]}, and would be "
-                "read as one curve; export them to files of their own."
+                f"{source.where} and {other.where} are both {names[1]} on {names[0]} with seed {names[2]}, and would "
+                "be read as one curve; export them to files of their own."
             )
 
 
