@@ -49,10 +49,8 @@ def write_benchmark(folder: Path | str, problems: Sequence[str] = (), methods: S
     for entry in chosen:
         files[f"datasets/{entry.name}.py"] = render("dataset.py", **_about(entry), options=_options(entry.load()))
     for entry in solvers:
-        options = {name: value for name, value in _options(entry.load()).items() if isinstance(value, float)}
-        files[f"solvers/{entry.name}.py"] = render(
-            "solver.py", **_about(entry), options=options, problem=examples[entry.name]
-        )
+        given = {"options": _real(entry.load()), "problem": examples[entry.name]}
+        files[f"solvers/{entry.name}.py"] = render("solver.py", **_about(entry), **given)
     for name in ("datasets", "solvers"):
         make_folder(folder / name)
     for name, text in files.items():
@@ -75,9 +73,7 @@ def _chosen(kind: str, names: Sequence[str]) -> list[Entry]:
 def _single(name: str) -> str:
     """A name of one method. Raises ValueError for a rival or a plan."""
     if "/" in name:
-        raise ValueError(
-            f"--methods {name}: is of another library; a benchmark for benchopt is of ravine's own methods."
-        )
+        raise ValueError(f"--methods {name}: is of another library; a solver for benchopt is one of ravine's methods.")
     if set("+:") & set(name) or name.strip().lower() == "auto":
         raise ValueError(f"--methods {name}: is a plan; a solver for benchopt is one method, such as 'lm'.")
     return name
@@ -106,6 +102,10 @@ def _options(cls: type) -> dict[str, Any]:
     return {name: parameters[name].default for name in fields(cls)}
 
 
+def _real(cls: type) -> dict[str, float]:
+    return {name: value for name, value in _options(cls).items() if isinstance(value, float)}
+
+
 def _about(entry: Entry) -> dict[str, str]:
     module = entry.module.rpartition(".")[0]  # the public table: ravine.problems, ravine.methods
     summary = entry.summary.partition(" (see ")[0]
@@ -113,21 +113,20 @@ def _about(entry: Entry) -> dict[str, str]:
 
 
 def _readme(render: Any, problems: Sequence[Entry], methods: Sequence[Entry]) -> str:
-    def shown(entry: Entry, values: Mapping[str, Any]) -> str:
-        return ",".join(f"{name}={value}" for name, value in list(values.items())[:1]) if values else ""
-
-    numbers = {k: v for k, v in _options(problems[0].load()).items() if type(v) is int}
-    real = next(
-        ((e, o) for e in methods if (o := {k: v for k, v in _options(e.load()).items() if type(v) is float})), None
-    )
+    numbers = {name: value for name, value in _options(problems[0].load()).items() if type(value) is int}
     return render(
         "README.md",
         version=__version__,
         problems=[e.name for e in problems],
         methods=[e.name for e in methods],
-        dataset_option=shown(problems[0], numbers),
-        solver_option=methods[0].name if real is None else f'"{real[0].name}[{shown(*real)}]"',
+        dataset=_selector(problems[0].name, numbers),
+        solver=_selector(methods[0].name, _real(methods[0].load())),
     )
+
+
+def _selector(name: str, options: Mapping[str, Any]) -> str:
+    """poisson2d[n_pde=900]: a choice as benchopt's command line takes it, for an example."""
+    return "".join([name, *(f"[{option}={value}]" for option, value in list(options.items())[:1])])
 
 
 def _python(value: Any) -> str:
