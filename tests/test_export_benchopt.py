@@ -74,9 +74,8 @@ def test_wrong_usage_is_one_sentence(tmp_path, monkeypatch, capsys, words, said)
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     pytest.importorskip("benchopt")
-    return write_benchmark(
-        tmp_path_factory.mktemp("bench") / "pinn", ["poisson2d", "deepritz2d"], ["adam", "lm"]
-    ).folder
+    where = tmp_path_factory.mktemp("bench") / "pinn"
+    return write_benchmark(where, ["poisson2d", "deepritz2d"], ["adam", "lm"]).folder
 
 
 @pytest.fixture(scope="module")
