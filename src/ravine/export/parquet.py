@@ -20,6 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..bench.curves import work
 from ..bench.record import read_rows, read_run
 from ..bench.results import FINISHED
@@ -30,6 +31,7 @@ from .sources import Source, collect
 
 INSTALL = "pip install 'pyarrow>=18'"
 OBJECTIVE = "Error against the solution"
+_CONFIGURATION = "_meta_json"  # where benchopt keeps the settings of its plots; it fails on a file without metadata
 _RENAMED = {"step": "stop_val", "seconds": "time", "loss": "objective_loss", "grad_norm": "objective_grad_norm"}
 
 
@@ -49,6 +51,7 @@ def write_parquet(paths: Sequence[Path | str], out: Path | str) -> tuple[int, in
     lines = [line for source in sources for line in points(source)]
     names = list(dict.fromkeys(name for line in lines for name in line))
     table = arrow.table({name: _column(arrow, [line.get(name) for line in lines]) for name in names})
+    table = table.replace_schema_metadata({_CONFIGURATION: "{}", "ravine": __version__})
     import_module("pyarrow.parquet").write_table(table, str(out))
     return len(sources), len(lines)
 
