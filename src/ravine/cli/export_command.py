@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..bench.task import refusal
+from ..export.choice import choose
 from ..registry import nearest
 from .parse import EXPORTS, Usage
 from .report_command import beside, check_out
@@ -57,12 +58,13 @@ def _benchopt(request: argparse.Namespace) -> dict[str, str | int]:
     folder, *problems = request.words
     if len(problems) > 1:
         raise Usage(f"export benchopt: write several problems with commas, {','.join(problems)}.")
-    names = [_names("PROBLEM", text) for text in problems]
+    chosen = [name for text in problems for name in _names("PROBLEM", text)]
     methods = [] if request.methods is None else _names("--methods", request.methods)
+    choose(Path(folder), chosen, methods)  # wrong names are answered before JAX is loaded
 
     from ..export.benchmark import write_benchmark
 
-    written = write_benchmark(folder, names[0] if names else [], methods)
+    written = write_benchmark(folder, chosen, methods)
     return {"folder": folder, "datasets": len(written.problems), "solvers": len(written.methods)}
 
 

@@ -18,7 +18,8 @@ from ..bench.options import fields
 from ..driver.precision import precision
 from ..method import refusal
 from ..records import make_folder, write_text
-from ..registry import Entry, entries, find
+from ..registry import Entry
+from .choice import choose
 from .parquet import OBJECTIVE
 from .steps import DTYPE
 
@@ -36,9 +37,7 @@ def write_benchmark(folder: Path | str, problems: Sequence[str] = (), methods: S
     a plan or of another library, or it can run on none of the problems.
     """
     folder = Path(folder)
-    _check_folder(folder)
-    chosen = _chosen("problems", problems)
-    solvers = _chosen("methods", [_single(name) for name in methods])
+    chosen, solvers = choose(folder, problems, methods)
     examples = _examples(chosen, solvers)
     render = _renderer()
     files = {
@@ -56,27 +55,6 @@ def write_benchmark(folder: Path | str, problems: Sequence[str] = (), methods: S
     for name, text in files.items():
         write_text(folder / name, text)
     return Written(folder, [e.name for e in chosen], [e.name for e in solvers])
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"export benchopt: {folder} is a file; name a new or empty folder.")
-    if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"export benchopt: {folder} is not empty; name a new or empty folder.")
-
-
-def _chosen(kind: str, names: Sequence[str]) -> list[Entry]:
-    found = [find(kind, name) for name in names] or list(entries(kind).values())
-    return list(dict.fromkeys(found))
-
-
-def _single(name: str) -> str:
-    """A name of one method. Raises ValueError for a rival or a plan."""
-    if "/" in name:
-        raise ValueError(f"--methods {name}: is of another library; a solver for benchopt is one of ravine's methods.")
-    if set("+:") & set(name) or name.strip().lower() == "auto":
-        raise ValueError(f"--methods {name}: is a plan; a solver for benchopt is one method, such as 'lm'.")
-    return name
 
 
 def _examples(problems: Sequence[Entry], methods: Sequence[Entry]) -> dict[str, str]:

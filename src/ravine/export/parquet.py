@@ -45,9 +45,9 @@ def write_parquet(paths: Sequence[Path | str], out: Path | str) -> tuple[int, in
     Raises ValueError, one sentence: pyarrow is absent, a path is no result of ravine, or two runs are of one problem,
     method and seed.
     """
-    arrow = _pyarrow()
     sources = collect(paths)
     _check_distinct(sources)
+    arrow = _pyarrow()
     lines = [line for source in sources for line in points(source)]
     names = list(dict.fromkeys(name for line in lines for name in line))
     table = arrow.table({name: _column(arrow, [line.get(name) for line in lines]) for name in names})
