@@ -58,13 +58,16 @@ def test_jax_is_not_imported_for_help_listings_and_wrong_names():
     done = child(
         "import sys",
         "from ravine.cli import main",
-        "for command in ('list', 'solve', 'compare', 'resume', 'report'): assert main([command, '--help']) == 0",
+        "for name in ('list', 'solve', 'compare', 'resume', 'report', 'export'): assert main([name, '--help']) == 0",
         "assert main(['--help']) == main(['--version']) == main(['list']) == main(['list', '--json']) == 0",
         "assert main(['solve', 'poison2d']) == 2",
         "assert main(['solve', 'poisson2d', '--method', 'ssbroydn']) == 2",
         "assert main(['compare', 'poisson2d', '--methods', 'adam,lbgfs']) == 2",
         "assert main(['solve', 'poisson2d', '--budget', '60parsecs']) == 2",
         "assert main(['resume', 'nowhere']) == 2",
+        "assert main(['export', 'parket']) == 2",
+        "assert main(['export', 'parquet', 'nowhere']) == 2",
+        "assert main(['export', 'benchopt', 'nowhere', 'poisson2d', '--methods', 'lmm']) == 2",
         "heavy = {'jax', 'equinox', 'scipy'} & set(sys.modules)",
         "assert not heavy, heavy",
     )

@@ -34,6 +34,7 @@ records
 driver
 rivals
 bench
+export
 report
 cli
 """

@@ -21,8 +21,10 @@ COMMANDS = {
     "compare": "several methods on one or several problems, and a report",
     "resume": "go on with a run that was stopped",
     "report": "one HTML file and a table from any runs",
+    "export": "curves of runs as a parquet file, or problems and methods as a benchopt benchmark",
 }
 _DOTTED = ("--problem.", "--model.")
+EXPORTS = ("parquet", "benchopt")
 
 _EPILOG = """\
 exit status: 0 target reached, converged, or budget spent with no target set; 1 stalled, diverged, failed, or target
@@ -36,6 +38,14 @@ options of the parts, by the names of the Python classes:
   --problem.NAME VALUE     an option of the problem, such as --problem.viscosity 0.01
   --model.NAME VALUE       an option of the model, such as --model.width 32
   --set PART.NAME=VALUE    an option of a method or sampler, such as --set lm.damping=1e-3
+"""
+
+_EXPORT = """\
+  ravine export parquet RUN ... [--out FILE.parquet]
+      RUN: folders of comparisons or runs, or files of results (results.jsonl)
+  ravine export benchopt DIR [PROBLEM,...] [--methods METHOD,...]
+      DIR: a new or empty folder; all problems and all methods unless some are named
+
 """
 
 
@@ -81,7 +91,7 @@ def _overview() -> str:
 
 
 def _parser(command: str) -> _Parser:
-    epilog = (_SOLVE + "\n" if command in ("solve", "compare") else "") + _EPILOG
+    epilog = (_SOLVE + "\n" if command in ("solve", "compare") else _EXPORT if command == "export" else "") + _EPILOG
     parser = _Parser(
         prog=f"ravine {command}",
         description=COMMANDS[command],
@@ -89,7 +99,15 @@ def _parser(command: str) -> _Parser:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    {"list": _list, "solve": _solve, "compare": _compare, "resume": _resume, "report": _report}[command](parser)
+    options = {
+        "list": _list,
+        "solve": _solve,
+        "compare": _compare,
+        "resume": _resume,
+        "report": _report,
+        "export": _export,
+    }
+    options[command](parser)
     parser.add_argument("--json", action="store_true", help="machine-readable output only, on stdout")
     return parser
 
@@ -150,6 +168,14 @@ def _report(parser: _Parser) -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN", help="folders of runs or comparisons")
     beside = "the HTML file (default: report.html beside what it shows)"
     parser.add_argument("--out", metavar="FILE", type=_path("report.html"), help=beside)
+
+
+def _export(parser: _Parser) -> None:
+    parser.add_argument("kind", metavar="|".join(EXPORTS), help="what to write")
+    parser.add_argument("words", nargs="*", metavar="...", help="see below")
+    parser.add_argument("--methods", help="benchopt: the solvers, separated by commas (default: all methods)")
+    beside = "parquet: the file (default: curves.parquet beside what it holds)"
+    parser.add_argument("--out", metavar="FILE", type=_path("curves.parquet"), help=beside)
 
 
 def _integer(name: str, least: int):

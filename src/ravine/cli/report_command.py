@@ -16,9 +16,9 @@ def run(request: argparse.Namespace) -> int:
 
     paths = [Path(name) for name in request.runs]
     if request.out is not None:
-        _check_out(Path(request.out))
+        check_out(Path(request.out), "report.html")
     try:
-        report = write_report(paths, _beside(paths) if request.out is None else request.out)
+        report = write_report(paths, beside(paths, "report.html") if request.out is None else request.out)
     except ValueError as error:
         raise Usage(str(error)) from None
     if request.json:
@@ -29,17 +29,18 @@ def run(request: argparse.Namespace) -> int:
     return 0
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path, example: str) -> None:
+    """Raises Usage if `out` cannot be written as a file; `example` is a name for one."""
     if out.is_dir():
-        raise Usage(f"--out {out}: is a folder; name a file, such as {out / 'report.html'}.")
+        raise Usage(f"--out {out}: is a folder; name a file, such as {out / example}.")
     if not out.parent.is_dir():
         raise Usage(f"--out {out}: there is no folder {out.parent}.")
 
 
-def _beside(paths: list[Path]) -> Path:
-    """report.html inside the one folder, or inside the folder that holds them all."""
+def beside(paths: list[Path], name: str) -> Path:
+    """The file `name` inside the one folder, or inside the folder that holds them all."""
     if len(paths) == 1:
-        return paths[0] / "report.html"
+        return paths[0] / name
     parent = Path(os.path.commonpath([p.resolve().parent for p in paths]))
     cwd = Path.cwd()
-    return (parent.relative_to(cwd) if parent.is_relative_to(cwd) else parent) / "report.html"
+    return (parent.relative_to(cwd) if parent.is_relative_to(cwd) else parent) / name
