@@ -1,5 +1,6 @@
 """The report without a browser: reading run folders, what the page says, and that it names nothing outside itself."""
 
+import dataclasses
 import io
 import json
 import math
@@ -279,7 +280,7 @@ def test_pictures_of_a_field(tmp_path):
 
 
 def test_a_field_of_one_coordinate_is_drawn_as_lines(tmp_path):
-    folder = write_run(tmp_path / "a", steps=3, reference_error={"l2": 2e-9, "linf": 1e-3})
+    folder = write_run(tmp_path / "a", steps=3)
     x = np.geomspace(1e-4, 1.0, 7)
     known = dict(axis0=x, labels=np.array(["eigenvalue"]), reference=np.sin(x), prediction=np.sin(x) + 1e-3 * x)
     np.savez(folder / "fields.npz", **known)
@@ -290,8 +291,10 @@ def test_a_field_of_one_coordinate_is_drawn_as_lines(tmp_path):
     assert lines.layout.xaxis.type == "log" and lines.layout.xaxis.title.text == "eigenvalue"
     assert caption == "pointwise error ≤ 1.0e-3" and error.layout.yaxis.type == "log"
     np.testing.assert_allclose(error.data[0].y, 1e-3 * x, rtol=1e-9)
-    (level,) = [f for f, axis in _error_figures([run], "l2", slots([run])) if axis.startswith("work")]
-    assert level.layout.shapes[0].y0 == 2e-9  # that of the metric, where there is one for each
+    for level, drawn in ((run.rank / 10, True), (run.rank / 1e5, False)):  # too far below, it would flatten the curves
+        stated = dataclasses.replace(run, meta=run.meta | {"reference_error": {"l2": level, "linf": run.rank}})
+        for figure, _ in _error_figures([stated], "l2", slots([run])):
+            assert (level in [shape.y0 for shape in figure.layout.shapes]) == drawn
     assert "reference and solution" in write_report([folder], tmp_path / "r.html").read_text()
     np.savez(folder / "fields.npz", **known | {"prediction": np.zeros(6)})
     assert "on axes of 7 points" in load_run(folder).notes[0]

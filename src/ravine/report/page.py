@@ -27,6 +27,7 @@ from .pictures import pictures
 
 PACKAGE = __name__.rpartition(".")[0]
 _POWER = re.compile(r"\d[\d.]*e[-−]\d+")
+NEAR = 1e3
 
 
 def write_report(
@@ -191,12 +192,15 @@ def _error_figures(drawn: Sequence[RunRecord], metric: str | None, slot: dict[st
 
 
 def _reference_error(drawn: Sequence[RunRecord], metric: str) -> float | None:
-    """The first known error of the reference in this metric; a problem states one number, or one for each metric."""
+    """The first known error of the reference in this metric; a problem states one number, or one for each metric.
+
+    None where all runs end more than `NEAR` times above it: the axis would stretch to a line that says nothing there.
+    """
     for run in drawn:
         stated = run.meta.get("reference_error")
         value = stated.get(metric) if isinstance(stated, dict) else run.value("reference_error")
         if isinstance(value, int | float) and value:
-            return float(value)
+            return float(value) if min(run.rank for run in drawn) <= NEAR * value else None
     return None
 
 
