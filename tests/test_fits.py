@@ -8,6 +8,7 @@ import scipy.optimize
 from quadratics import follow
 
 import ravine as rv
+from ravine.bench.options import refine
 from ravine.methods import GradientDescent, LevenbergMarquardt
 from ravine.models.mlp import MLP
 from ravine.problems import BreastCancer, Logistic, NonlinearFit, Poisson1D, Quadratic, Regression1D
@@ -203,6 +204,11 @@ def test_a_model_is_refused_where_the_unknowns_are_numbers():
     physics = Poisson1D()
     with pytest.raises(ValueError, match=r"NoModel returns shape \(0,\), but Poisson1D needs \(1,\)"):
         physics.objective(NoModel(), physics.sample(0))
+
+
+def test_options_of_no_model_are_refused():
+    with pytest.raises(ValueError, match=r"NoModel has no option 'width'; it has none\.$"):
+        refine(Quadratic().default_model(), {"width": "5"})
 
 
 def test_a_part_of_the_rows_is_refused():
