@@ -33,6 +33,20 @@ def test_distinct_eigenvalues_bound_the_steps(beta):
     assert values[4] < 1e-12 * values[0]
 
 
+@BETA
+@pytest.mark.parametrize("condition", [1e2, 1e4])
+def test_the_error_stays_below_chebyshevs_bound(beta, condition):
+    """‖e_k‖_A ≤ 2 ((√κ − 1)/(√κ + 1))^k ‖e_0‖_A, many eigenvalues, so that the steps do not end by themselves."""
+    q = quadratic(np.geomspace(1.0, condition, 100))
+    path = follow(NonlinearCG(beta=beta, **EXACT), q.objective, np.zeros(100), 60)
+    errors, root = np.sqrt(q.value(path.params)), np.sqrt(condition)
+    bound = 2 * ((root - 1) / (root + 1)) ** np.arange(61) * errors[0]
+    seen = errors > 1e-7 * errors[0]  # beyond, the search no longer tells values apart
+    assert np.all(errors[seen] <= bound[seen]) and seen.sum() > 30
+    # gradient descent at its best step shrinks (κ − 1)/(κ + 1) a step, which would have left this much
+    assert errors[seen][-1] < 0.5 * ((condition - 1) / (condition + 1)) ** seen.sum() * errors[0]
+
+
 def work(q, method):
     """(steps, evaluations) until the error of the value has fallen by ten digits."""
     path = follow(method, q.objective, np.zeros(12), 60)

@@ -26,8 +26,10 @@ def problem(request):
 
 
 def few(problem):
-    """Small numbers of points; an energy keeps its own, because it is as exact as its quadrature."""
+    """Small numbers of points; an energy keeps its own, because it is as exact as its quadrature, and a fit all its
+    data, which determine the answer."""
     keep = {name for name, equation in problem.equations().items() if equation.outer is not None}
+    keep |= problem.measured if problem.optimum() is not None else frozenset()
     return {name: n for name, n in ((k, min(FEW, n)) for k, n in problem.sizes.items()) if name not in keep}
 
 
@@ -71,8 +73,8 @@ def test_the_solution_satisfies_every_equation_and_a_perturbed_one_does_not(prob
 def test_wrong_coefficients_leave_a_residual(problem):
     guess = {name: jnp.asarray(value) for name, value in problem.coefficients().items()}
     assert set(guess) == set(problem.true_coefficients())
-    if not guess:
-        pytest.skip("no unknown coefficients")
+    if not guess or problem.optimum() is not None:
+        pytest.skip("no unknown coefficients beside a field")
     points = problem.sample(0, few(problem))
     residuals = [rows(e, problem.solution, points[k], guess) for k, e in problem.equations().items()]
     assert max(float(jnp.max(jnp.abs(r))) for r in residuals) > 1e-2
@@ -80,8 +82,8 @@ def test_wrong_coefficients_leave_a_residual(problem):
 
 def test_the_solution_minimises_every_energy(problem):
     energies = {name: e for name, e in problem.equations().items() if e.outer is not None}
-    if not energies:
-        pytest.skip("no energy")
+    if not energies or problem.optimum() is not None:
+        pytest.skip("no energy that the solution minimises by itself")
     points = problem.sample(0)
     lower, upper = np.asarray(problem.lower), np.asarray(problem.upper)
 
@@ -97,6 +99,35 @@ def test_the_solution_minimises_every_energy(problem):
         assert more > least + 1e-6 and less > least + 1e-6
         # quadratic in the perturbation: no first variation at the solution
         assert abs(more - less) < 1e-9 * abs(least)
+
+
+def shifted(params, size, seed=0):
+    """Every number moved by `size` of itself, up or down."""
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda a: a * (1 + size * rng.choice([-1.0, 1.0], np.shape(a))), params)
+
+
+def norm(tree):
+    return np.linalg.norm(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]))
+
+
+def test_the_objective_is_stationary_and_least_at_the_optimum(problem):
+    optimum, model = problem.optimum(), problem.default_model()
+    if optimum is None:
+        pytest.skip("the solution is a field")
+    objective = problem.objective(model, problem.sample(0))
+    start = problem.init(model, 0)
+    assert jax.tree.structure(optimum) == jax.tree.structure(start)
+    at = jax.jit(jax.value_and_grad(objective.value))
+    least, gradient = at(optimum)
+    # a certified value has eleven digits, the others are exact to rounding
+    allowed = 1e-8 if problem.reference_error()["l2"] > 1e-12 else 1e-14
+    assert norm(gradient) <= allowed * norm(at(start)[1])
+    for size in (1e-2, 1e-4):
+        for seed in range(3):
+            value, elsewhere = at(shifted(optimum, size, seed))
+            assert value > least and norm(elsewhere) > 100 * norm(gradient)
+    assert at(start)[0] > least
 
 
 def thinned(metric):
@@ -189,8 +220,11 @@ def test_the_default_model_satisfies_what_it_imposes(problem):
 
 def test_the_picture_is_a_grid_in_the_domain(problem):
     points, axes, labels = problem.picture()
-    assert points.shape == (len(axes[0]) * len(axes[1]), problem.dim_in) and len(labels) == 2
+    assert points.shape == (np.prod([len(a) for a in axes]), problem.dim_in) and len(labels) == len(axes)
     assert np.all(points >= np.asarray(problem.lower)) and np.all(points <= np.asarray(problem.upper))
+    if len(axes) == 1:
+        assert np.all(np.diff(axes[0]) > 0)
+        return
     grid = points.reshape(len(axes[0]), len(axes[1]), -1)
     along = [j for j in range(problem.dim_in) if np.ptp(points[:, j]) > 0]
     assert np.array_equal(grid[:, 0, along[0]], axes[0]) and np.array_equal(grid[0, :, along[1]], axes[1])
@@ -202,11 +236,16 @@ def test_docstrings_state_equation_character_and_source(problem):
         assert heading in text, heading
 
 
-def changed(value):
+OTHER = {"spectrum": "power", "dataset": "mgh09", "start": 2}  # options with a closed list of values
+
+
+def changed(name, value):
+    if name in OTHER:
+        return OTHER[name]
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
-        return 4 * value  # a square stays one
+        return 4 * value or 1  # a square stays one
     if isinstance(value, float):
         return 1.25 * value or 0.01
     return {"grid": "uniform"}.get(value, "halton" if value == "uniform" else "uniform")
@@ -228,7 +267,7 @@ def signature(problem):
 def test_every_option_changes_something(problem):
     before = signature(problem)
     for field in dataclasses.fields(problem):
-        other = dataclasses.replace(problem, **{field.name: changed(getattr(problem, field.name))})
+        other = dataclasses.replace(problem, **{field.name: changed(field.name, getattr(problem, field.name))})
         assert signature(other) != before, f"{type(problem).__name__}.{field.name} does nothing"
 
 

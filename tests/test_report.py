@@ -1,5 +1,6 @@
 """The report without a browser: reading run folders, what the page says, and that it names nothing outside itself."""
 
+import dataclasses
 import io
 import json
 import math
@@ -14,6 +15,7 @@ from rich.console import Console
 from ravine.report import load_run, plain_summary, summary, theme, write_report
 from ravine.report.figures import END_SIGNS, history, scalars, slots, terms
 from ravine.report.load import median_run
+from ravine.report.page import _error_figures
 from ravine.report.pictures import pictures
 from ravine.report.wording import STATUSES, number, seconds
 
@@ -275,6 +277,30 @@ def test_pictures_of_a_field(tmp_path):
     np.testing.assert_allclose(solution.data[0].z, fields.prediction.T, rtol=1e-6)
     same = fields._replace(prediction=fields.reference)
     assert not np.asarray(pictures(same)[2][1].data[0].z).any()
+
+
+def test_a_field_of_one_coordinate_is_drawn_as_lines(tmp_path):
+    folder = write_run(tmp_path / "a", steps=3)
+    x = np.geomspace(1e-4, 1.0, 7)
+    known = dict(axis0=x, labels=np.array(["eigenvalue"]), reference=np.sin(x), prediction=np.sin(x) + 1e-3 * x)
+    np.savez(folder / "fields.npz", **known)
+    run = load_run(folder)
+    (both, lines), (caption, error) = pictures(run.fields)
+    assert both == "reference and solution" and [t.name for t in lines.data] == ["reference", "solution"]
+    np.testing.assert_array_equal(lines.data[1].y, known["prediction"])
+    assert lines.layout.xaxis.type == "log" and lines.layout.xaxis.title.text == "eigenvalue"
+    assert caption == "pointwise error ≤ 1.0e-3" and error.layout.yaxis.type == "log"
+    np.testing.assert_allclose(error.data[0].y, 1e-3 * x, rtol=1e-9)
+    for level, drawn in ((run.rank / 10, True), (run.rank / 1e5, False)):  # too far below, it would flatten the curves
+        stated = dataclasses.replace(run, meta=run.meta | {"reference_error": {"l2": level, "linf": run.rank}})
+        for figure, _ in _error_figures([stated], "l2", slots([run])):
+            assert (level in [shape.y0 for shape in figure.layout.shapes]) == drawn
+    assert "reference and solution" in write_report([folder], tmp_path / "r.html").read_text()
+    np.savez(folder / "fields.npz", **known | {"prediction": np.zeros(6)})
+    assert "on axes of 7 points" in load_run(folder).notes[0]
+    (folder / "fields.npz").unlink()
+    assert load_run(folder).fields is None and not load_run(folder).notes
+    assert "pointwise error" not in write_report([folder], tmp_path / "r.html").read_text().split("<script")[0]
 
 
 def test_summaries_put_the_status_first(comparison):

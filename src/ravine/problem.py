@@ -48,25 +48,43 @@ class Points(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A two-dimensional grid or slice for plotting: points (n0·n1, d), last axis fastest, its two axes, their names."""
+    """What to plot: points (n0, d) along one axis, or (n0·n1, d) of a grid or slice, last axis fastest; the axes and
+    their names."""
 
     points: np.ndarray
-    axes: tuple[np.ndarray, np.ndarray]
-    labels: tuple[str, str]
+    axes: tuple[np.ndarray, ...]
+    labels: tuple[str, ...]
 
 
 class Problem(eqx.Module):
     """Abstract problem on the closed box [lower, upper]. Subclasses are final and work with no arguments.
 
     Where `solution` is a differentiable function (`analytic`), the generic tests plug it in as the field and the H1
-    seminorm is scored; where it interpolates stored data, set `analytic = False`.
+    seminorm is scored; where it interpolates stored data, or the answer is a set of numbers, set `analytic = False`.
     """
 
-    dim_in: eqx.AbstractClassVar[int]
-    dim_out: eqx.AbstractClassVar[int]
-    lower: eqx.AbstractClassVar[tuple[float, ...]]
-    upper: eqx.AbstractClassVar[tuple[float, ...]]
     analytic: ClassVar[bool] = True
+
+    # Class variables of most problems; where an option decides them, properties.
+    @property
+    @abc.abstractmethod
+    def dim_in(self) -> int:
+        """Coordinates of a point."""
+
+    @property
+    @abc.abstractmethod
+    def dim_out(self) -> int:
+        """Components of the field."""
+
+    @property
+    @abc.abstractmethod
+    def lower(self) -> tuple[float, ...]:
+        """The lower ends of the box."""
+
+    @property
+    @abc.abstractmethod
+    def upper(self) -> tuple[float, ...]:
+        """The upper ends of the box."""
 
     @property
     @abc.abstractmethod
@@ -113,15 +131,26 @@ class Problem(eqx.Module):
 
     @abc.abstractmethod
     def picture(self) -> Picture:
-        """The grid on which a report shows solution, reference and error."""
+        """The line or grid on which a report shows solution, reference and error."""
 
     def coefficients(self) -> dict[str, Any]:
         """First guesses of the unknown coefficients of an inverse problem."""
         return {}
 
-    def true_coefficients(self) -> dict[str, float]:
+    def true_coefficients(self) -> dict[str, Any]:
         """What the coefficients should come out as; each gets a metric `error_<name>`."""
         return {}
+
+    def field(self, model: Model, params: Params) -> Field:
+        """The field u that `params` stand for: the model's, unless the unknowns are coefficients alone."""
+        return model.field(params["model"])
+
+    def optimum(self) -> Params | None:
+        """Parameters at which the whole objective is least, where they are known: fits to data, convex problems.
+
+        Such an answer need not satisfy any single equation. None: the solution is a field and satisfies them all.
+        """
+        return None
 
     def accuracy(self) -> dict[str, float]:
         """Largest residual the solution itself leaves in an equation (noise, interpolation), where it is above 1e-9."""
@@ -194,7 +223,7 @@ class Problem(eqx.Module):
             raise ValueError(f"{_who(self)}: no points for {name!r}; take them from {_who(self)}().sample(key).")
         row = jax.ShapeDtypeStruct((self.dim_in,), jnp.zeros(()).dtype)
         try:
-            shape = jax.eval_shape(model.apply, model.init(0), row).shape
+            shape = jax.eval_shape(lambda p, x: self.field(model, p)(x), self.init(model, 0), row).shape
         except (TypeError, ValueError) as error:
             raise ValueError(f"{_who(model)} does not take points of shape ({self.dim_in},): {error}") from error
         if shape != (self.dim_out,):
@@ -210,7 +239,7 @@ class Residual(eqx.Module):
 
     def __call__(self, params: Params, x: Any) -> Array:
         equation = self.problem.equations()[self.name]
-        return equation.fn(self.model.field(params["model"]), x, params["coefficients"])
+        return equation.fn(self.problem.field(self.model, params), x, params["coefficients"])
 
 
 class Outer(eqx.Module):

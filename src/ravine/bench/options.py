@@ -112,7 +112,8 @@ def refine(model: Any, options: Mapping[str, str]) -> Any:
         path = _path_to(model, name)
         if path is None:
             names = [n for m in _nested(model) for n in fields(type(m))]
-            raise ValueError(f"--model.{name}: {type(model).__name__} has no option {name!r}; {nearest(name, names)}")
+            hint = nearest(name, names) if names else "it has none."
+            raise ValueError(f"--model.{name}: {type(model).__name__} has no option {name!r}; {hint}")
         found.setdefault(".".join(path), []).append(name)
     for path, names in found.items():
         model = _replace_at(model, path.split(".") if path else [], {n: options[n] for n in names})

@@ -209,7 +209,13 @@ def _check_sampler(sampler: Sampler | None, source: Source | None, bound: Object
     sentence = sampler.check(bound)
     if sentence:
         raise ValueError(sentence)
-    if source is None and any(sampler.period(m) for m in methods):
+    acts = any(sampler.period(m) for m in methods)
+    if acts and source is not None and not sampler.draws(bound, source):
+        raise ValueError(
+            f"{type(sampler).__name__} has nothing to move: no term's points can be drawn anew (measured data, coupled "
+            "terms and quadrature rules keep theirs); use sampler Fixed."
+        )
+    if source is None and acts:
         raise ValueError(
             f"{type(sampler).__name__} has no source of fresh points here; pass draw=fn(seed, sizes) -> "
             "{term: Points} to minimize, or use ravine.solve, where the problem draws them."

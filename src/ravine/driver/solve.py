@@ -48,11 +48,12 @@ class Draws(eqx.Module):
 class Score(eqx.Module):
     """A problem's metric fn(u, q) as a function of the parameters."""
 
+    problem: Problem
     model: Model
     fn: Callable
 
     def __call__(self, params: Params) -> Any:
-        return self.fn(self.model.field(params["model"]), params["coefficients"])
+        return self.fn(self.problem.field(self.model, params), params["coefficients"])
 
 
 def solve(
@@ -78,7 +79,7 @@ def solve(
     problem   a Problem or its name ('burgers1d');  method as in `minimize`
     seed      varies the initial parameters and the points
     target    a number on the main metric (relative L2), or {name: number}
-    sampler   a Sampler or its name; the point guard by default where there are residual rows, else fixed points
+    sampler   a Sampler or its name; the point guard by default where residual rows can be drawn anew, else fixed points
     sizes     {equation: number of points}, the problem's own by default
     out       folder for run.json, rows.jsonl, fields.npz and checkpoint/; a non-empty one is refused
     description  entries for run.json (name, command, ...)
@@ -140,8 +141,8 @@ def carry_out(
             seed=call["seed"],
             budget=call["budget"],
             target=call["target"],
-            sampler=_default_sampler(objective) if call["sampler"] is None else call["sampler"],
-            metrics={name: Score(model, fn) for name, fn in problem.metrics().items()},
+            sampler=_default_sampler(objective, Draws(problem)) if call["sampler"] is None else call["sampler"],
+            metrics={name: Score(problem, model, fn) for name, fn in problem.metrics().items()},
             every=call["every"],
             precision=call["precision"],
             checkpoint=checkpoint,
@@ -192,9 +193,10 @@ def empty(folder: Path) -> Path:
     return folder
 
 
-def _default_sampler(objective) -> Sampler:
+def _default_sampler(objective, source: Draws) -> Sampler:
+    """The point guard where it can act at all."""
     guard = PointGuard()
-    return guard if guard.check(objective) is None else Fixed()
+    return guard if guard.check(objective) is None and guard.draws(objective, source) else Fixed()
 
 
 def _summary(problem, model, method, objective, sizes) -> dict[str, Any]:
@@ -214,15 +216,13 @@ def _summary(problem, model, method, objective, sizes) -> dict[str, Any]:
 
 
 def picture(problem: Problem, model: Model, params: Params) -> dict[str, np.ndarray]:
-    """Reference and prediction on the problem's picture grid, for the report (first component of the field)."""
+    """Reference and prediction on the problem's line or grid, for the report (first component of the field)."""
     view = problem.picture()
     shape = tuple(len(a) for a in view.axes)
-    field = jax.jit(lambda p, x: jax.lax.map(lambda row: model.apply(p, row), x, batch_size=4096))
-    predicted = np.asarray(field(params["model"], jnp.asarray(view.points)))
+    field = jax.jit(lambda p, x: jax.lax.map(problem.field(model, p), x, batch_size=4096))
+    predicted = np.asarray(field(params, jnp.asarray(view.points)))
     exact = problem.exact(view.points)
-    return {
-        "axis0": np.asarray(view.axes[0]),
-        "axis1": np.asarray(view.axes[1]),
+    return {f"axis{i}": np.asarray(axis) for i, axis in enumerate(view.axes)} | {
         "labels": np.asarray(view.labels),
         "reference": exact[:, 0].reshape(shape),
         "prediction": predicted[:, 0].reshape(shape),

@@ -54,7 +54,7 @@ class Case:
             self.objective = problem.objective(model, problem.sample(seed))
             self.params = problem.init(model, seed)
             self._exact = cast(self.objective, DTYPE)
-            metrics = {name: Score(model, fn) for name, fn in problem.metrics().items()}
+            metrics = {name: Score(problem, model, fn) for name, fn in problem.metrics().items()}
             self._observer = Observer(_whole, metrics, DTYPE)
 
     def scores(self, params: Params) -> dict[str, float]:

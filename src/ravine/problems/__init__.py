@@ -10,6 +10,12 @@ _TABLE = {
     "Burgers1D": "burgers1d",
     "AllenCahn1D": "allen_cahn1d",
     "InverseBurgers1D": "inverse_burgers1d",
+    "Poisson1D": "poisson1d",
+    "Regression1D": "regression1d",
+    "Quadratic": "quadratic",
+    "Logistic": "logistic",
+    "BreastCancer": "breast_cancer",
+    "NonlinearFit": "nonlinear_fit",
 }
 
 __all__ = sorted(_TABLE)

@@ -33,13 +33,12 @@ WORK_WORDS = (
 
 
 class Fields(NamedTuple):
-    """Reference and prediction on a grid; axis0 is drawn to the right, axis1 upwards."""
+    """Reference and prediction on a grid, the first axis to the right, the second upwards; or along one axis."""
 
-    axis0: np.ndarray  # (n0,)
-    axis1: np.ndarray  # (n1,)
-    reference: np.ndarray  # (n0, n1)
-    prediction: np.ndarray  # (n0, n1)
-    labels: tuple[str, str]
+    axes: tuple[np.ndarray, ...]  # (n0,), (n1,)
+    reference: np.ndarray  # (n0, n1) or (n0,)
+    prediction: np.ndarray  # the same
+    labels: tuple[str, ...]
     name: str
 
 
@@ -210,17 +209,18 @@ def _read_fields(path: Path) -> tuple[Fields | None, list[str]]:
         return None, []
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as store:
-            axes = [np.asarray(store[k], dtype=np.float64) for k in ("axis0", "axis1")]
+            named = ("axis0", "axis1") if "axis1" in store.files else ("axis0",)
+            axes = [np.asarray(store[k], dtype=np.float64) for k in named]
             grids = [np.asarray(store[k], dtype=np.float64) for k in ("reference", "prediction")]
             labels = [str(s) for s in np.ravel(store["labels"])]
             names = [str(s) for s in np.ravel(store["names"])] if "names" in store.files else []
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         return None, [f"fields.npz cannot be read ({type(error).__name__}), so there are no pictures."]
-    shape = (axes[0].size, axes[1].size)
-    if any(a.ndim != 1 for a in axes) or any(g.shape != shape for g in grids) or len(labels) != 2:
-        found = " and ".join(str(g.shape) for g in grids)
-        return None, [f"fields.npz holds grids {found} on axes of {shape[0]} and {shape[1]} points: no pictures."]
-    return Fields(axes[0], axes[1], grids[0], grids[1], (labels[0], labels[1]), names[0] if names else "u"), []
+    shape = tuple(a.size for a in axes)
+    if any(a.ndim != 1 for a in axes) or any(g.shape != shape for g in grids) or len(labels) != len(axes):
+        found, sizes = " and ".join(str(g.shape) for g in grids), " and ".join(map(str, shape))
+        return None, [f"fields.npz holds grids {found} on axes of {sizes} points: no pictures."]
+    return Fields(tuple(axes), grids[0], grids[1], tuple(labels), names[0] if names else "u"), []
 
 
 def _not_a_run(folder: Path) -> str:

@@ -27,6 +27,7 @@ from .pictures import pictures
 
 PACKAGE = __name__.rpartition(".")[0]
 _POWER = re.compile(r"\d[\d.]*e[-−]\d+")
+NEAR = 1e3
 
 
 def write_report(
@@ -182,13 +183,25 @@ def _error_figures(drawn: Sequence[RunRecord], metric: str | None, slot: dict[st
     for x in ("seconds", "work"):
         figure = figures.history(drawn, x, key, wording.metric_words(metric), slot)
         if metric:
-            own = [run.value("reference_error") for run in drawn]
-            figures.add_level(figure, next((e for e in own if e), None), "error of the reference")
+            figures.add_level(figure, _reference_error(drawn, metric), "error of the reference")
         targets = {json.dumps(run.meta.get("target")) for run in drawn}
         target = (drawn[0].meta.get("target") or {}) if len(targets) == 1 else {}
         level = target.get(metric or "loss", target.get(key))
         figures.add_level(figure, float(level) if isinstance(level, int | float) else None, "target")
         yield figure, figures.AXES[x]
+
+
+def _reference_error(drawn: Sequence[RunRecord], metric: str) -> float | None:
+    """The first known error of the reference in this metric; a problem states one number, or one for each metric.
+
+    None where all runs end more than `NEAR` times above it: the axis would stretch to a line that says nothing there.
+    """
+    for run in drawn:
+        stated = run.meta.get("reference_error")
+        value = stated.get(metric) if isinstance(stated, dict) else run.value("reference_error")
+        if isinstance(value, int | float) and value:
+            return float(value) if min(run.rank for run in drawn) <= NEAR * value else None
+    return None
 
 
 def _fields(drawn: Sequence[RunRecord]):

@@ -1,10 +1,12 @@
-"""Reference, solution and pointwise error of one run as heat maps."""
+"""Reference, solution and pointwise error of one run, as heat maps or along a line."""
 
 from __future__ import annotations
 
 import numpy as np
 import plotly.graph_objects as go
 
+from . import theme
+from .figures import layout
 from .load import Fields
 from .wording import number
 
@@ -14,17 +16,46 @@ FLOOR = 1e-4  # an error below this part of the largest one is drawn in the colo
 
 
 def pictures(fields: Fields) -> list[tuple[str, go.Figure]]:
-    """[(caption, figure)] of reference, solution and pointwise error. The first two share one colour scale; a field
-    of both signs gets a diverging one centred at zero. The error is drawn in powers of ten."""
+    """[(caption, figure)] of reference, solution and pointwise error. Heat maps of the first two share one colour
+    scale; a field of both signs gets a diverging one centred at zero. Lines of the two share one figure. The error is
+    drawn in powers of ten."""
     reference, solution = fields.reference, fields.prediction
     error = np.abs(solution - reference)
-    shades = _shades(reference)
     largest = np.nanmax(error) if np.isfinite(error).any() else np.nan
+    if len(fields.axes) == 1:
+        both = [("reference", reference, theme.INK, "dot"), ("solution", solution, 0, "solid")]
+        return [
+            ("reference and solution", _lines(fields, both)),
+            (f"pointwise error ≤ {number(float(largest))}", _lines(fields, [("error", error, 0, "solid")], log=True)),
+        ]
+    shades = _shades(reference)
     return [
         ("reference", _heatmap(fields, reference, **shades)),
         ("solution", _heatmap(fields, solution, **shades)),
         (f"pointwise error ≤ {number(float(largest))}", _error_map(fields, error)),
     ]
+
+
+def _lines(fields: Fields, curves: list[tuple[str, np.ndarray, int | str, str]], log: bool = False) -> go.Figure:
+    """Curves (name, values, palette slot, dash); the axis below is logarithmic where it spans more than two decades."""
+    x, (label,) = fields.axes[0], fields.labels
+    figure = go.Figure()
+    for name, values, slot, dash in curves:
+        shown = np.where(np.isfinite(values) & ((values > 0) | (not log)), values, np.nan)
+        figure.add_trace(
+            go.Scatter(
+                x=x,
+                y=shown,
+                name=name,
+                mode="lines",
+                line=dict(width=1.6, dash=dash),
+                hovertemplate=f"{name} %{{y:.4g}}<br>{label} %{{x:.3g}}<extra></extra>",
+                meta=dict(slot=slot),
+            )
+        )
+    wide = bool(x.min() > 0 and x.max() > 100 * x.min())
+    layout(figure, HEIGHT, label, wide, None, log)
+    return figure.update_layout(showlegend=len(curves) > 1)
 
 
 def _shades(reference: np.ndarray) -> dict:
@@ -59,8 +90,8 @@ def _heatmap(fields: Fields, z: np.ndarray, shown: np.ndarray | None = None, **s
     first, second = fields.labels
     figure = go.Figure(
         go.Heatmap(
-            x=fields.axis0[i],
-            y=fields.axis1[j],
+            x=fields.axes[0][i],
+            y=fields.axes[1][j],
             # Single precision: seven digits are more than a colour can show, at half the size.
             z=z[i, j].T.astype(np.float32),
             customdata=None if shown is None else values.astype(np.float32),
