@@ -124,6 +124,18 @@ def _compare(parser: _Parser) -> None:
         help="with --out: make only those runs that the comparison in DIR does not hold finished",
     )
     parser.add_argument("--retry-failed", action="store_true", help="with --continue: make failed runs again as well")
+    parser.add_argument(
+        "--tune",
+        metavar="N",
+        type=_integer("--tune", 1),
+        help="tune every method by N trials over its search space, then compare with the settings found",
+    )
+    parser.add_argument(
+        "--tune-seeds",
+        metavar="N",
+        type=_integer("--tune-seeds", 1),
+        help="with --tune: runs of each trial, from seeds that are not compared (3)",
+    )
 
 
 def _run_options(parser: _Parser) -> None:
