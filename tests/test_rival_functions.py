@@ -161,7 +161,40 @@ def scimba_natural(name, view, monkeypatch):
     return seen.value.found
 
 
+def deepxde(name, view, monkeypatch):
+    """Value and gradient by PyTorch's own automatic differentiation of the closure that DeepXDE's optimizer gets, and
+    for the one that asks for them, products with the Hessian."""
+    import torch
+    from deepxde import optimizers
+
+    class Fake:
+        def __init__(self, params):
+            self.theta = params[0]
+
+        def zero_grad(self):
+            self.theta.grad = None
+
+        def step(self, closure):
+            value = closure()
+            grad = self.theta.grad
+            if name == "deepxde/nncg":
+                (grad,) = torch.autograd.grad(value, self.theta, create_graph=True)
+                v = torch.randn(3, len(self.theta))
+                many = torch.func.vmap(lambda v: torch.autograd.grad(grad, self.theta, v, retain_graph=True)[0])(v)
+                whole = jax.hessian(lambda t: objective().value(view.unravel(t)))(jnp.asarray(self.theta.detach()))
+                np.testing.assert_allclose(many, v.numpy() @ whole, 1e-11, 1e-11)
+            raise Seen(self.theta.detach().numpy(), value.detach(), grad.detach())
+
+    monkeypatch.setattr(optimizers, "get", lambda params, *_, **__: (Fake(params), None))
+    with pytest.raises(Seen) as seen:
+        rival(name).run(view, NoTrack())
+    return seen.value.found
+
+
 PROBES = dict.fromkeys(READ, stepped) | {
+    "deepxde/adam": deepxde,
+    "deepxde/lbfgs": deepxde,
+    "deepxde/nncg": deepxde,
     "scipy/trf": scipy,
     "scipy/bfgs": scipy,
     "scipy/lbfgsb": scipy,
@@ -263,12 +296,19 @@ OPTIONS = [
     ("optax/lbfgs", {"memory": 1}),
     ("jaxopt/lm", {"linear_solver": "cholesky"}),
     ("jaxopt/lbfgs", {"memory": 1}),
+    ("jaxopt/lm", {"damping": 1e-1}),
     ("jno/ssbroyden", {"adam": 3}),
     ("jinns/ngd", {"gram_reg": 1e-2}),
     ("jinns/ngd", {"backtracking": 1}),
     ("scimba/eng", {"regularization": 1e-2}),
     ("scimba/eng", {"adaptive": True}),
     ("scimba/anagram", {"threshold": 0.3}),
+    ("deepxde/adam", {"learning_rate": 1e-2}),
+    ("deepxde/lbfgs", {"memory": 1}),
+    ("deepxde/lbfgs", {"max_search": 1}),
+    ("deepxde/nncg", {"mu": 1e-3}),
+    ("deepxde/nncg", {"rank": 2, "iterations": 5}),
+    ("deepxde/nncg", {"iterations": 3}),
 ]
 
 
@@ -279,3 +319,23 @@ def test_an_option_changes_the_trajectory(name, options):
     changed = solve_with(rival(name, **options), PROBLEM, MODEL, budget=budget)
     assert plain.rows[0]["loss"] == changed.rows[0]["loss"]
     assert plain.final["loss"] != changed.final["loss"]
+
+
+@needs("deepxde/lbfgs")
+def test_one_iteration_a_call_takes_the_iterates_of_many():
+    """PyTorch's L-BFGS is stepped by single iterations; DeepXDE makes a thousand in a call."""
+    from deepxde.optimizers.config import LBFGS_options
+
+    one = solve_with("deepxde/lbfgs", PROBLEM, MODEL, budget=Budget(steps=25))
+    made, single = rival("deepxde/lbfgs"), []
+
+    class Whole(type(made)):
+        def optimizer(self, params, size):
+            optimizer = super().optimizer(params, size)
+            assert LBFGS_options["iter_per_step"] == 1
+            optimizer.param_groups[0].update(max_iter=25, max_eval=10**6)
+            return optimizer
+
+    many = solve_with(Whole(), PROBLEM, MODEL, budget=Budget(steps=1), callbacks=[lambda *_: single.append(1)])
+    assert len(single) == 1 and many.final["loss"] == one.final["loss"] < 0.1 * one.rows[0]["loss"]
+    assert many.summary["counts"] == one.summary["counts"]

@@ -46,7 +46,7 @@ FORMAT = 1
 FIRST_SEED = 1_000_000  # of the tuning runs; compared seeds are below
 TRIALS = "tuning.jsonl"
 FOLDER = "tuning"
-_STARTUP = 10  # random trials before the sampler models; fixed, so that more trials extend fewer
+_STARTUP = 10  # trials before the sampler models, the defaults among them; fixed, so that more trials extend fewer
 
 Listener = Callable[[Task, dict[str, Any]], None]
 Runner = Callable[[Sequence[Task], Listener], bool]  # as pool.run_all: False if interrupted
