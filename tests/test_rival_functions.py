@@ -162,28 +162,16 @@ def scimba_natural(name, view, monkeypatch):
 
 
 def deepxde(name, view, monkeypatch):
-    """Value and gradient by PyTorch's own automatic differentiation of the closure that DeepXDE's optimizer gets, and
-    for the one that asks for them, products with the Hessian."""
-    import torch
+    """Value and gradient as the closure gives them to DeepXDE's optimizer."""
     from deepxde import optimizers
 
     class Fake:
         def __init__(self, params):
-            self.theta = params[0]
-
-        def zero_grad(self):
-            self.theta.grad = None
+            (self.theta,) = params
 
         def step(self, closure):
             value = closure()
-            grad = self.theta.grad
-            if name == "deepxde/nncg":
-                (grad,) = torch.autograd.grad(value, self.theta, create_graph=True)
-                v = torch.randn(3, len(self.theta))
-                many = torch.func.vmap(lambda v: torch.autograd.grad(grad, self.theta, v, retain_graph=True)[0])(v)
-                whole = jax.hessian(lambda t: objective().value(view.unravel(t)))(jnp.asarray(self.theta.detach()))
-                np.testing.assert_allclose(many, v.numpy() @ whole, 1e-11, 1e-11)
-            raise Seen(self.theta.detach().numpy(), value.detach(), grad.detach())
+            raise Seen(self.theta.detach().numpy(), value.detach(), self.theta.grad)
 
     monkeypatch.setattr(optimizers, "get", lambda params, *_, **__: (Fake(params), None))
     with pytest.raises(Seen) as seen:
@@ -194,7 +182,6 @@ def deepxde(name, view, monkeypatch):
 PROBES = dict.fromkeys(READ, stepped) | {
     "deepxde/adam": deepxde,
     "deepxde/lbfgs": deepxde,
-    "deepxde/nncg": deepxde,
     "scipy/trf": scipy,
     "scipy/bfgs": scipy,
     "scipy/lbfgsb": scipy,
@@ -305,10 +292,6 @@ OPTIONS = [
     ("scimba/anagram", {"threshold": 0.3}),
     ("deepxde/adam", {"learning_rate": 1e-2}),
     ("deepxde/lbfgs", {"memory": 1}),
-    ("deepxde/lbfgs", {"max_search": 1}),
-    ("deepxde/nncg", {"mu": 1e-3}),
-    ("deepxde/nncg", {"rank": 2, "iterations": 5}),
-    ("deepxde/nncg", {"iterations": 3}),
 ]
 
 
@@ -330,12 +313,12 @@ def test_one_iteration_a_call_takes_the_iterates_of_many():
     made, single = rival("deepxde/lbfgs"), []
 
     class Whole(type(made)):
-        def optimizer(self, params, size):
-            optimizer = super().optimizer(params, size)
+        def optimizer(self, params):
+            optimizer = super().optimizer(params)
             assert LBFGS_options["iter_per_step"] == 1
             optimizer.param_groups[0].update(max_iter=25, max_eval=10**6)
             return optimizer
 
     many = solve_with(Whole(), PROBLEM, MODEL, budget=Budget(steps=1), callbacks=[lambda *_: single.append(1)])
-    assert len(single) == 1 and many.final["loss"] == one.final["loss"] < 0.1 * one.rows[0]["loss"]
+    assert len(single) == 1 and many.final["loss"] == one.final["loss"] < 0.2 * one.rows[0]["loss"]
     assert many.summary["counts"] == one.summary["counts"]

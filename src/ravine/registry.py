@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,6 +81,7 @@ def _entry(package: str, module: str, class_name: str, names: dict[str, str]) ->
     return Entry(name, class_name, full, _summary(full, class_name))
 
 
+@functools.cache  # a comparison asks hundreds of times, and reading all sources takes 20 ms
 def _summary(module: str, class_name: str) -> str:
     """First line of the class docstring, or of the module's where the class refers to it; read as text."""
     parent, _, leaf = module.rpartition(".")

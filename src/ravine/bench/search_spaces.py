@@ -128,7 +128,6 @@ _SPACES: dict[str, Space] = {
     "scimba/anagram": Space({"threshold": _scale(1e-10, 1e-1)}),
     "deepxde/adam": Space({"learning_rate": _scale(1e-4, 1e-1)}),
     "deepxde/lbfgs": Space({"memory": _count(5, 200)}),
-    "deepxde/nncg": Space({"mu": _scale(1e-6, 1e1), "iterations": _count(10, 1000)}),
 }
 
 

@@ -27,7 +27,6 @@ _RIVALS = {
     "ScimbaANaGRAM": ("scimba_solvers", "scimba/anagram"),
     "DeepXDEAdam": ("deepxde_solvers", "deepxde/adam"),
     "DeepXDELBFGS": ("deepxde_solvers", "deepxde/lbfgs"),
-    "DeepXDENNCG": ("deepxde_solvers", "deepxde/nncg"),
 }
 _TABLE = {name: module for name, (module, _) in _RIVALS.items()}
 _NAMES = {name: spec for name, (_, spec) in _RIVALS.items()}
