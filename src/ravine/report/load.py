@@ -279,7 +279,7 @@ def collect(folders: Sequence[Path | str]) -> Collection:
 def _rules_apart(runs: list[RunRecord]) -> list[RunRecord]:
     """Where tuned runs stand beside others, they are named so: no figure pools the two rules under one method."""
     names = [tuned.name(run.method, (run.meta.get("task") or {}).get("tuning")) for run in runs]
-    if all(n != run.method for run, n in zip(runs, names, strict=True)):
+    if all(n != run.method for run, n in zip(runs, names, strict=True) if run.method):
         return runs  # one rule, which the page states
     return [
         run if n == run.method else replace(run, meta={**run.meta, "method": n})
