@@ -264,4 +264,4 @@ def test_one_method_tuned_on_two_problems_stays_one_method(tmp_path):
     sheet = conclude(made).tuning
     assert sheet.rows[1] == ("burgers1d", "adam", 20, 1, 1e-2, 1e-3, 60.0, 90.0, "learning_rate=0.03")
     said = "adam on poisson2d: 20 trials (1 without a result), 60 s, with compilation 90 s; error 0.01 to 0.001 with "
-    assert tuned.sentences(sheet)[0] == said + "learning_rate=0.01."
+    assert tuned.sentences(sheet.rows)[0] == said + "learning_rate=0.01."

@@ -68,7 +68,8 @@ def conclude(records: Sequence[Mapping[str, Any]]) -> Conclusion:
     clocks = {r.clock for r in results if r.finished and r.status != "failed"}
     axis = "seconds" if len(clocks) < 2 else "work"
     findings = compare(results, targets=asked, axis=axis) if len(methods_of(results)) > 1 else []
-    rule, sheet = tuned.rule(records), tuned.sheet(chosen)
+    rule, rows = tuned.rule(records), tuned.rows(chosen)
+    sheet = Sheet("Tuning", tuned.NOTE, tuned.COLUMNS, rows) if rows else None
     return Conclusion(results, kept, excluded, left_out, axis, targets, asked, findings, rule, sheet)
 
 

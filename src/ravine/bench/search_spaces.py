@@ -6,8 +6,8 @@ here. The rules it follows:
 - Tuned is what moves the iterates and has no value that is right everywhere: step lengths, damping, momentum,
   regularisation, the memory of a quasi-Newton method. Not tuned are stopping tests (they are at rounding), bounds on
   the number of trials, and what only chooses between equal computations of one thing.
-- A range holds the default, which is the first trial, and one or two powers of ten on either side of it for a scale
-  (log), or all that is sensible for a fraction.
+- A range holds the default, which is the first trial, and what a user might try on either side of it: some powers of
+  ten of a scale (log), or all that is sensible of a fraction.
 - At most three options a method: with 20 trials a fourth is noise.
 - A method with nothing to tune says why, gets its defaults, and costs nothing.
 

@@ -19,12 +19,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .summary import Sheet
-
 _IDENTITY = ("trials", "seeds", "options")
 DEFAULTS_ONLY = "defaults only: no option of any method was tuned."
 COLUMNS = ("problem", "method", "trials", "failed", "error with defaults", "error tuned")
 COLUMNS += ("seconds", "with compilation", "settings")
+NOTE = (
+    "Median errors of the tuning runs (values where a problem has no solution), whose seeds are not compared. "
+    "Seconds of all of them, which no reading of the compared runs holds."
+)
 
 
 def identity(tuning: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -66,15 +68,8 @@ def rule(records: Sequence[Mapping[str, Any]]) -> str:
     return f"mixed: runs by the rules {' and '.join(rules)} are shown together, as methods of different names."
 
 
-def sheet(records: Sequence[Mapping[str, Any]]) -> Sheet | None:
-    """What tuning found and cost, a row for each (problem, method); None where nothing was tuned."""
-    rows = _rows(records)
-    note = "Median errors of the tuning runs (values where a problem has no solution), whose seeds are not compared. "
-    note += "Seconds of all of them, which no reading of the compared runs holds."
-    return Sheet("Tuning", note, COLUMNS, rows) if rows else None
-
-
-def _rows(records: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+def rows(records: Sequence[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """What tuning found and cost: a row of COLUMNS for each tuned (problem, method); [] where nothing was tuned."""
     made = {}
     for r in records:
         if t := r.get("tuning"):
@@ -98,10 +93,10 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def sentences(found: Sheet | None) -> list[str]:
-    """The rows of the table in words, for a page."""
+def sentences(rows: Sequence[tuple[Any, ...]]) -> list[str]:
+    """The rows in words, for a page."""
     said = []
-    for problem, method, made, failed, before, after, seconds, total, words in found.rows if found else []:
+    for problem, method, made, failed, before, after, seconds, total, words in rows:
         if not made:
             said.append(f"{method} on {problem}: {words}.")
             continue

@@ -40,7 +40,7 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
     several = len(problems_of(found.results)) > 1
     said = sentences(found)
     claims = [f.sentence for f in found.findings if f.claim]
-    rule = [f"Rule: {found.rule}", *tuned.sentences(found.tuning)]
+    rule = [f"Rule: {found.rule}", *tuned.sentences(found.tuning.rows if found.tuning else [])]
     left_out = [*found.excluded, *found.notes]
     hidden = len(left_out) - NOTES
     return empty | {
