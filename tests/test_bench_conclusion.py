@@ -8,7 +8,9 @@ import pytest
 from ravine.bench.conclusion import LONGEST, as_text, conclude, sentences, write_tables
 from ravine.bench.curves import target_word
 from ravine.bench.record import record_of
+from ravine.bench.tuned import DEFAULTS_ONLY
 
+RULE = f"Rule: {DEFAULTS_ONLY}\n"
 ABSENT = {"status": "not_installed", "error": None, "final": None, "metric": None}
 
 
@@ -27,15 +29,17 @@ def test_a_method_whose_library_is_absent_is_left_out_and_no_loser(tmp_path):
     )
     assert {r.method for r in found.results} == {"fast", "slow"}
     assert found.excluded == ["x/y is left out: its library is not installed."]
-    assert as_text(found).startswith(found.excluded[0])
+    first = f"{RULE}\n{found.excluded[0]}"
+    assert as_text(found).startswith(first)
     write_tables(tmp_path / "tables", found)
-    assert (tmp_path / "tables" / "summary.txt").read_text().startswith(found.excluded[0])
+    assert (tmp_path / "tables" / "summary.txt").read_text().startswith(first)
 
 
 def test_where_nothing_can_be_compared_that_is_said(tmp_path):
     found = conclude([{**r, **ABSENT} for r in records(tmp_path)])
     assert found.results == found.findings == []
-    assert as_text(found) == "".join(f"{m} is left out: its library is not installed.\n" for m in ("fast", "slow"))
+    absent = [f"{m} is left out: its library is not installed." for m in ("fast", "slow")]
+    assert as_text(found) == "\n".join([RULE, *absent]) + "\n"
     write_tables(tmp_path / "tables", found)
     assert conclude([]).excluded == []
 
@@ -86,8 +90,9 @@ def test_too_few_runs_take_one_sentence(tmp_path):
     assert sentences(few) == [
         "no claim: not enough runs: 3 to 6 paired runs in each of 12 comparisons of two methods; at least 8 are needed."
     ]
-    assert as_text(few).startswith("Outcomes")
-    assert as_text(conclude(records(tmp_path / "b", seeds=1))).startswith("no claim: not enough runs: 1 paired run in ")
+    assert as_text(few).startswith(RULE + "\nOutcomes")
+    one = as_text(conclude(records(tmp_path / "b", seeds=1)))
+    assert one.startswith(RULE + "\nno claim: not enough runs: 1 paired run in ")
     assert conclude(records(tmp_path / "c", ["fast"])).findings == []
 
 

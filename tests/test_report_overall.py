@@ -105,7 +105,8 @@ def test_runs_that_cannot_be_compared_leave_the_reason(tmp_path):
 def test_what_is_left_out_is_counted_after_five(tmp_path):
     folders = made(tmp_path, seeds=9)
     found = section(folders[:9] + folders[9:11])
-    assert len(found["notes"]) == 6 and found["notes"][-1] == "2 more of this kind are left out."
+    assert found["notes"][0].startswith("Rule: defaults only")
+    assert len(found["notes"]) == 7 and found["notes"][-1] == "2 more of this kind are left out."
     assert found["success"][0][1][0][0] == "2 of 2", "those that both methods have"
 
 

@@ -161,7 +161,27 @@ def scimba_natural(name, view, monkeypatch):
     return seen.value.found
 
 
+def deepxde(name, view, monkeypatch):
+    """Value and gradient as the closure gives them to DeepXDE's optimizer."""
+    from deepxde import optimizers
+
+    class Fake:
+        def __init__(self, params):
+            (self.theta,) = params
+
+        def step(self, closure):
+            value = closure()
+            raise Seen(self.theta.detach().numpy(), value.detach(), self.theta.grad)
+
+    monkeypatch.setattr(optimizers, "get", lambda params, *_, **__: (Fake(params), None))
+    with pytest.raises(Seen) as seen:
+        rival(name).run(view, NoTrack())
+    return seen.value.found
+
+
 PROBES = dict.fromkeys(READ, stepped) | {
+    "deepxde/adam": deepxde,
+    "deepxde/lbfgs": deepxde,
     "scipy/trf": scipy,
     "scipy/bfgs": scipy,
     "scipy/lbfgsb": scipy,
@@ -263,12 +283,15 @@ OPTIONS = [
     ("optax/lbfgs", {"memory": 1}),
     ("jaxopt/lm", {"linear_solver": "cholesky"}),
     ("jaxopt/lbfgs", {"memory": 1}),
+    ("jaxopt/lm", {"damping": 1e-1}),
     ("jno/ssbroyden", {"adam": 3}),
     ("jinns/ngd", {"gram_reg": 1e-2}),
     ("jinns/ngd", {"backtracking": 1}),
     ("scimba/eng", {"regularization": 1e-2}),
     ("scimba/eng", {"adaptive": True}),
     ("scimba/anagram", {"threshold": 0.3}),
+    ("deepxde/adam", {"learning_rate": 1e-2}),
+    ("deepxde/lbfgs", {"memory": 1}),
 ]
 
 
@@ -279,3 +302,23 @@ def test_an_option_changes_the_trajectory(name, options):
     changed = solve_with(rival(name, **options), PROBLEM, MODEL, budget=budget)
     assert plain.rows[0]["loss"] == changed.rows[0]["loss"]
     assert plain.final["loss"] != changed.final["loss"]
+
+
+@needs("deepxde/lbfgs")
+def test_one_iteration_a_call_takes_the_iterates_of_many():
+    """PyTorch's L-BFGS is stepped by single iterations; DeepXDE makes a thousand in a call."""
+    from deepxde.optimizers.config import LBFGS_options
+
+    one = solve_with("deepxde/lbfgs", PROBLEM, MODEL, budget=Budget(steps=25))
+    made, single = rival("deepxde/lbfgs"), []
+
+    class Whole(type(made)):
+        def optimizer(self, params):
+            optimizer = super().optimizer(params)
+            assert LBFGS_options["iter_per_step"] == 1
+            optimizer.param_groups[0].update(max_iter=25, max_eval=10**6)
+            return optimizer
+
+    many = solve_with(Whole(), PROBLEM, MODEL, budget=Budget(steps=1), callbacks=[lambda *_: single.append(1)])
+    assert len(single) == 1 and many.final["loss"] == one.final["loss"] < 0.2 * one.rows[0]["loss"]
+    assert many.summary["counts"] == one.summary["counts"]

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..records import write_text
-from . import claims, curves, summary
+from . import claims, curves, summary, tuned
 from .claims import MIN_PAIRS, Finding, compare
 from .record import error_target, result_of
 from .results import Result, balanced, methods_of
+from .summary import Sheet
 
 LONGEST = 12  # sentences that are listed before the rest are counted
 
@@ -29,6 +30,7 @@ class Conclusion(NamedTuple):
     axis       seconds, or work where the runs are of several machines
     targets    errors of the distributions and profiles;  asked: the few of the claims
     findings   one per comparison, claims first; none for a single method
+    rule       how the methods were set up, a sentence;  tuning: what that cost, None by the rule of defaults
     """
 
     results: list[Result]
@@ -39,6 +41,8 @@ class Conclusion(NamedTuple):
     targets: tuple[float, ...]
     asked: tuple[float, ...]
     findings: list[Finding]
+    rule: str
+    tuning: Sheet | None
 
     @property
     def seeds(self) -> int:
@@ -55,7 +59,8 @@ def conclude(records: Sequence[Mapping[str, Any]]) -> Conclusion:
     did not count where only work could be compared.
     """
     chosen, excluded = _comparable(records)
-    results = [result_of(record) for record in _named(chosen)]
+    chosen = _named(chosen)
+    results = [result_of(record) for record in chosen]
     limits = {error_target(r.get("target"), r.get("metric")) for r in chosen}
     limit = limits.pop() if len(limits) == 1 else None
     asked, targets = _down_to(limit, claims.TARGETS), _down_to(limit, curves.TARGETS)
@@ -63,7 +68,9 @@ def conclude(records: Sequence[Mapping[str, Any]]) -> Conclusion:
     clocks = {r.clock for r in results if r.finished and r.status != "failed"}
     axis = "seconds" if len(clocks) < 2 else "work"
     findings = compare(results, targets=asked, axis=axis) if len(methods_of(results)) > 1 else []
-    return Conclusion(results, kept, excluded, left_out, axis, targets, asked, findings)
+    rule, rows = tuned.rule(records), tuned.rows(chosen)
+    sheet = Sheet("Tuning", tuned.NOTE, tuned.COLUMNS, rows) if rows else None
+    return Conclusion(results, kept, excluded, left_out, axis, targets, asked, findings, rule, sheet)
 
 
 def _comparable(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[str]]:
@@ -98,7 +105,8 @@ def as_text(found: Conclusion) -> str:
 
     Of a single seed there is no distribution to show: only the claims, or the sentence that there is none.
     """
-    parts = ["\n".join(found.excluded) + "\n"] if found.excluded else []
+    parts = [f"Rule: {found.rule}\n", *(["\n".join(found.excluded) + "\n"] if found.excluded else [])]
+    parts += [summary.as_text(found.tuning)] if found.tuning else []
     if found.seeds > 1:
         made = summary.sheets(found.results, found.asked, found.axis)
         parts += [summary.as_text(made[name]) for name in ("outcomes", "errors", "times", "success") if name in made]
@@ -139,5 +147,8 @@ def write_tables(folder: Path, found: Conclusion) -> None:
     for name, sheet in made.items():
         write_text(folder / f"{name}.csv", summary.as_csv(sheet))
     write_text(folder / "claims.csv", summary.as_csv(summary.claims(found.findings)))
-    said = "".join(f"{sentence}\n\n" for sentence in found.excluded)
+    said = "".join(f"{sentence}\n\n" for sentence in [f"Rule: {found.rule}", *found.excluded])
+    if found.tuning:
+        write_text(folder / "tuning.csv", summary.as_csv(found.tuning))
+        said += summary.as_text(found.tuning) + "\n"
     write_text(folder / "summary.txt", said + summary.text(found.results, found.findings, found.targets, found.axis))

@@ -25,6 +25,7 @@ from ..driver.source import commit as own_commit
 from ..driver.source import version as own_version
 from ..records import decode_row, dumps
 from ..registry import find
+from . import tuned
 from .curves import AXES, NOTHING, TARGETS, Curve, curve, reached
 from .json_lines import Found, read_objects
 from .results import FINISHED, Result
@@ -44,12 +45,13 @@ def key_of(task: Task, version: str | None = None, commit: str | None = None) ->
 
 
 def _key(task: Mapping[str, Any], version: str | None, commit: str | None) -> str:
-    plain = {k: _plain(v) for k, v in task.items()}
+    plain = {k: _plain(v) for k, v in task.items() if k != "tuning"}
     plain["method"] = _method(task["method"])
     plain["problem"] = _registered("problems", task["problem"])
     plain["budget"] = Budget.parse(task["budget"]).describe()
     plain["sampler"] = None if task.get("sampler") is None else _registered("samplers", task["sampler"])
-    return _digest({"precision": PRECISION, **plain, "ravine": version, "commit": commit})
+    rule = tuned.identity(task.get("tuning"))  # {} where nothing was tuned: such a key is that of a table without rules
+    return _digest({"precision": PRECISION, **plain, **rule, "ravine": version, "commit": commit})
 
 
 @functools.cache
@@ -185,6 +187,7 @@ def _determined(meta: Mapping[str, Any]) -> dict[str, Any]:
         options = {**task["problem_options"], **{f"model.{k}": v for k, v in task["model_options"].items()}}
         sampler = {} if task.get("sampler") is None else {"sampler": task["sampler"]}
         parts = {f"{part}.{k}": v for part, values in task["settings"].items() for k, v in values.items()}
+        parts = tuned.by_hand(parts, meta["method"], task.get("tuning"))
         instance, rival = _named(meta["problem"], options), _named(meta["method"], sampler | parts)
     else:
         # A call from Python: equal configurations get equal names.
@@ -200,6 +203,7 @@ def _determined(meta: Mapping[str, Any]) -> dict[str, Any]:
         "model_options": (task or {}).get("model_options"),
         "method": meta.get("method"),
         "settings": (task or {}).get("settings"),
+        "tuning": (task or {}).get("tuning") or None,
         "sampler": (task or {}).get("sampler"),
         "configuration": meta.get("configuration"),
         "seed": meta.get("seed"),

@@ -19,7 +19,8 @@ from ..rivals.library import LIBRARIES, require
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """One run. `settings` are the options of methods and samplers by their command-line name."""
+    """One run. `settings` are the options of methods and samplers by their command-line name; `tuning` says, of a run
+    by the rule of equal tuning, which of them were tuned and at what cost (bench/tuned.py)."""
 
     problem: str
     method: str = "auto"
@@ -30,6 +31,7 @@ class Task:
     problem_options: dict[str, str] = dataclasses.field(default_factory=dict)
     model_options: dict[str, str] = dataclasses.field(default_factory=dict)
     settings: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    tuning: dict[str, Any] = dataclasses.field(default_factory=dict)
     folder: str = ""
     command: str = ""
 

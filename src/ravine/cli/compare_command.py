@@ -13,6 +13,7 @@ import os
 import shlex
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from ..bench.task import Task, canonical, refusal
 from ..driver.budget import Budget
 from ..records import dumps, make_folder, remove_empty, write_text
 from ..registry import find, nearest
-from . import compile_cache, folders
+from . import compile_cache, folders, tuning
 from .parse import Usage, settings
 
 if TYPE_CHECKING:  # needs SciPy, which wrong usage is answered without
@@ -32,11 +33,20 @@ TABLES = "tables"  # folder of CSV files and summary.txt
 
 def run(request: argparse.Namespace) -> int:
     tasks, folder = plan(request)
+    tuning.check(request, tasks)
     compile_cache.enable()
     check_options(tasks)
     made = make_folder(folder)
+    begun = any(folder.iterdir())  # only with --continue
+    if request.tune is not None:
+        if not (folder / "compare.json").is_file():
+            write_comparison(folder, [], request.line)  # a tuning that is interrupted can be gone on with
+        tuned = tuning.tune(tasks, folder, request, partial(alone, request))
+        if tuned is None:
+            return tuning.interrupted(folder, request.json)
+        tasks = tuned
     pending = tasks
-    if begun := any(folder.iterdir()):  # only with --continue
+    if begun:
         tasks, pending = take_up(tasks, folder, request)
     write_comparison(folder, tasks, request.line)
     finished, refused = execute(pending, folder, request.workers, request.json)

@@ -145,6 +145,18 @@ def _compare(parser: _Parser) -> None:
     parser.add_argument(
         "--any-version", action="store_true", help="with --continue: take runs that another version of ravine made"
     )
+    parser.add_argument(
+        "--tune",
+        metavar="N",
+        type=_integer("--tune", 1),
+        help="tune every method by N trials over its search space, then compare with the settings found",
+    )
+    parser.add_argument(
+        "--tune-seeds",
+        metavar="N",
+        type=_integer("--tune-seeds", 1),
+        help="with --tune: runs of each trial, from seeds that are not compared (3)",
+    )
 
 
 def _run_options(parser: _Parser) -> None:

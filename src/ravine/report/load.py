@@ -11,14 +11,14 @@ import difflib
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..bench import curves
+from ..bench import curves, tuned
 from ..bench.json_lines import read_objects
 
 FORMAT = 1
@@ -273,7 +273,18 @@ def collect(folders: Sequence[Path | str]) -> Collection:
             runs.setdefault(run.folder.resolve(), run)
     if not runs:
         raise ValueError("no run folder was given; name at least one, such as runs/NAME.")
-    return Collection(list(runs.values()), list(commands), compared)
+    return Collection(_rules_apart(list(runs.values())), list(commands), compared)
+
+
+def _rules_apart(runs: list[RunRecord]) -> list[RunRecord]:
+    """Where tuned runs stand beside others, they are named so: no figure pools the two rules under one method."""
+    names = [tuned.name(run.method, (run.meta.get("task") or {}).get("tuning")) for run in runs]
+    if all(n != run.method for run, n in zip(runs, names, strict=True) if run.method):
+        return runs  # one rule, which the page states
+    return [
+        run if n == run.method else replace(run, meta={**run.meta, "method": n})
+        for run, n in zip(runs, names, strict=True)
+    ]
 
 
 def _read_comparison(folder: Path) -> tuple[list[str], str | None]:

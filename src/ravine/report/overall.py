@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from ..bench import tuned
 from ..bench.conclusion import Conclusion, conclude, sentences
 from ..bench.curves import target_word
 from ..bench.profiles import Steps, error_profile, performance_profile, runtime_ecdf, success
@@ -39,11 +40,12 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
     several = len(problems_of(found.results)) > 1
     said = sentences(found)
     claims = [f.sentence for f in found.findings if f.claim]
+    rule = [f"Rule: {found.rule}", *tuned.sentences(found.tuning.rows if found.tuning else [])]
     left_out = [*found.excluded, *found.notes]
     hidden = len(left_out) - NOTES
     return empty | {
         "title": "Over all problems" if several else "All runs together",
-        "notes": [*left_out[:NOTES], *([f"{hidden} more of this kind are left out."] if hidden > 0 else [])],
+        "notes": [*rule, *left_out[:NOTES], *([f"{hidden} more of this kind are left out."] if hidden > 0 else [])],
         "figures": [(caption, keep(figure, caption)) for caption, figure in _figures(found, slot)],
         "axis": UNIT[found.axis],
         "ladder": " to ".join(dict.fromkeys(target_word(t) for t in (found.targets[0], found.targets[-1]))),

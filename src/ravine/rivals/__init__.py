@@ -25,6 +25,8 @@ _RIVALS = {
     "ScimbaSSBFGS": ("scimba_solvers", "scimba/ssbfgs"),
     "ScimbaENG": ("scimba_solvers", "scimba/eng"),
     "ScimbaANaGRAM": ("scimba_solvers", "scimba/anagram"),
+    "DeepXDEAdam": ("deepxde_solvers", "deepxde/adam"),
+    "DeepXDELBFGS": ("deepxde_solvers", "deepxde/lbfgs"),
 }
 _TABLE = {name: module for name, (module, _) in _RIVALS.items()}
 _NAMES = {name: spec for name, (_, spec) in _RIVALS.items()}

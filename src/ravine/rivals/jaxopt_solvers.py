@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from ..types import Structure, counts
+from .optax_solvers import positive
 from .stepping import Solver, Stepped
 from .view import View
 
@@ -22,8 +23,10 @@ class JaxoptLM(Stepped):
     needs: ClassVar[Structure] = Structure.RESIDUAL
     counted: ClassVar[bool] = True
     linear_solver: str = "qr"
+    damping: float = 1e-6
 
     def __post_init__(self):
+        positive(self.name, damping=self.damping)
         if self.linear_solver not in ("qr", "cholesky", "lu"):
             raise ValueError(f"{self.name}: linear_solver={self.linear_solver!r} must be 'qr', 'cholesky' or 'lu'.")
 
@@ -35,6 +38,7 @@ class JaxoptLM(Stepped):
             view.residual_with_jacobian,
             materialize_jac=True,
             solver=self.linear_solver,
+            damping_parameter=self.damping,
             tol=0.0,
             xtol=0.0,
             gtol=0.0,

@@ -8,11 +8,13 @@ from typing import NamedTuple
 
 
 class Library(NamedTuple):
-    """`module` is imported, `distribution` is its name in the package index, `install` are pip's arguments."""
+    """`module` is imported, `distribution` is its name in the package index, `install` are pip's arguments; `also` are
+    modules that it needs and does not bring."""
 
     module: str
     distribution: str
     install: str
+    also: tuple[str, ...] = ()
 
     @property
     def version(self) -> str | None:
@@ -32,6 +34,8 @@ LIBRARIES = {
     "jinns": Library("jinns", "jinns", "jinns==1.10.2"),
     # scimba declares PyTorch for its other half; the JAX half imports without it.
     "scimba": Library("scimba_jax", "scimba", "--no-deps scimba==1.4.1"),
+    # It brings no back end; the adapter is for PyTorch (on a CPU).
+    "deepxde": Library("deepxde", "DeepXDE", "deepxde==1.15.0 torch", also=("torch",)),
 }
 
 
@@ -51,7 +55,8 @@ def library_of(name: str) -> Library:
 
 def is_installed(name: str) -> bool:
     """Whether the library of the rival `name` can be found; nothing is imported."""
-    return find_spec(library_of(name).module) is not None
+    library = library_of(name)
+    return all(find_spec(module) is not None for module in (library.module, *library.also))
 
 
 def require(name: str) -> Library:
