@@ -1,11 +1,11 @@
 """Parameters as matrices: what Shampoo and SOAP precondition from two sides.
 
-    shape (n,)              a vector: no sides
-    shape (m, n)            itself
-    shape (a, b, ..., n)    (a·b·…) × n: all axes but the last are merged, in their order
+    shape (n,)           a vector: no sides
+    shape (m, n)         itself
+    shape (a, b, c, d)   a × bcd, ab × cd or abc × d: the cut whose longer side is shortest, the first of equal ones
 
-The last axis is the output of JAX's kernels (height, width, in, out), so a convolution becomes the matrix that acts on
-patches. A side longer than `longest` has no square factor.
+Axes keep their order, so a convolution is cut between output and patch whether the output comes last (Flax: height,
+width, in, out) or first (Equinox: out, in, height, width). A side longer than `longest` has no square factor.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ def matrix_shape(leaf: Array, longest: int) -> Shape:
     """The matrix that a leaf is; a scalar or vector is one row without sides."""
     if leaf.ndim < 2:
         return Shape(1, leaf.size, False, False)
-    rows, columns = math.prod(leaf.shape[:-1]), leaf.shape[-1]
+    cuts = [(math.prod(leaf.shape[:k]), math.prod(leaf.shape[k:])) for k in range(1, leaf.ndim)]
+    rows, columns = min(cuts, key=max)
     return Shape(rows, columns, 0 < rows <= longest, 0 < columns <= longest)
 
 
