@@ -51,6 +51,15 @@ PERTURBED = {
     ("fotr", "threshold"): 0.9,
     ("fotr", "grow"): 3.0,
     ("ssbfgs", "variant"): "OL",
+    ("rmsprop", "momentum"): 0.5,
+    ("radam", "threshold"): 8.0,
+    ("lion", "b1"): 0.1,
+    ("lion", "b2"): 0.3,
+    ("muon", "vector_rate"): 1e-2,
+    ("soap", "frequency"): 2,
+    ("soap", "max_precond_dim"): 2,
+    ("shampoo", "frequency"): 3,
+    ("shampoo", "max_precond_dim"): 2,
     ("gn", "sufficient"): 0.6,
     ("lm", "bend"): 1e-6,
     ("lm", "order"): 2,
@@ -72,7 +81,18 @@ PLAIN = FIT, start()
 VALLEY = LeastSquares({"valley": Term(valley, np.array([[3.0]]))}), {"x": np.array([-1.2, 1.0])}
 # Steep and round: momentum overshoots within a few steps.
 BOWL = LeastSquares({"bowl": Term(lambda p, x: 20.0 * p["x"] * x[0], np.array([[1.0]]))}), {"x": np.array([1.0, -2.0])}
-SCENES = (PLAIN, VALLEY, BOWL)
+
+
+def layers(p, x):
+    return p["last"] @ jnp.tanh(p["kernel"] @ jnp.array([x[0], 1.0])) - jnp.sin(3.0 * x[0])
+
+
+# Matrices, for what treats them apart from vectors.
+LAYERS = (
+    LeastSquares({"fit": Term(layers, POINTS)}),
+    {"kernel": np.random.default_rng(0).normal(size=(3, 2)), "last": np.full((1, 3), 0.5)},
+)
+SCENES = (PLAIN, VALLEY, BOWL, LAYERS)
 
 # Options about trials that fail: in the plain fit hardly any does.
 SCENARIOS = {
@@ -82,6 +102,14 @@ SCENARIOS = {
     ("gn", "sufficient"): VALLEY,
     ("lm", "threshold"): VALLEY,
     ("*", "restart"): BOWL,
+    ("muon", "learning_rate"): LAYERS,
+    ("muon", "momentum"): LAYERS,
+    ("muon", "nesterov"): LAYERS,
+    ("muon", "ns_steps"): LAYERS,
+    ("soap", "frequency"): LAYERS,
+    ("soap", "max_precond_dim"): LAYERS,
+    ("shampoo", "frequency"): LAYERS,
+    ("shampoo", "max_precond_dim"): LAYERS,
     ("ar1", "increase"): VALLEY,
     ("fotr", "grow"): VALLEY,
 }

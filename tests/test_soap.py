@@ -163,6 +163,12 @@ def test_shampoo_is_the_published_algorithm(decay, frequency):
         np.testing.assert_allclose(got, roots[0] @ g @ roots[1], atol=1e-11)
 
 
+def test_no_singular_value_of_a_fresh_shampoo_direction_exceeds_one():
+    grads = [10.0**-t * g for t, g in enumerate(gradients((4, 4), 8))]
+    moves, _ = transformed(transforms.scale_by_shampoo(0.5), grads)
+    assert all(np.linalg.norm(m, 2) < 1 + 1e-6 for m in moves)
+
+
 def test_shampoo_of_a_vector_is_full_matrix_adagrad():
     eps = 1e-3
     grads = gradients((4,), 6)

@@ -5,7 +5,8 @@ Only Python numbers are checked: the driver turns real options into arrays, whos
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 Check = tuple[Any, Callable[[Any], bool], str]  # the value, what must hold, and the range in words
@@ -42,3 +43,10 @@ def whole(value: Any, least: int) -> Check:
         lambda v: isinstance(v, int) and not isinstance(v, bool) and v >= least,
         f"a whole number, at least {least}",
     )
+
+
+def closest(name: str, choices: Iterable[str]) -> str:
+    """'did you mean X?' or the choices, as the end of a sentence."""
+    choices = list(choices)
+    close = difflib.get_close_matches(name, choices, n=1, cutoff=0.55)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(choices)}."

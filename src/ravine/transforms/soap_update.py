@@ -111,7 +111,8 @@ def scale_by_soap(
         when = jnp.where(state.count == 0, 2, jnp.where(state.count % frequency == 0, 1, 0))
         leaves = jax.lax.switch(when, [lambda x: x, _each(_follow, shapes), _each(_begin, shapes)], leaves)
         mu, nu, sides = (jax.tree.unflatten(tree, list(column)) for column in _columns(leaves))
-        return jax.tree.unflatten(tree, directions), SoapState(optax.safe_increment(state.count), mu, nu, sides)
+        count = jnp.asarray(optax.safe_increment(state.count))
+        return jax.tree.unflatten(tree, directions), SoapState(count, mu, nu, sides)
 
     return optax.GradientTransformation(init, update)
 
