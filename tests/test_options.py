@@ -17,6 +17,7 @@ from small import FIT, POINTS, start
 import ravine as rv
 from ravine import methods as m
 from ravine.driver import engine
+from ravine.methods.averaged import EMA
 from ravine.objective import LeastSquares, Term
 from ravine.registry import entries, find
 from ravine.sampling import PointGuard
@@ -60,6 +61,8 @@ PERTURBED = {
     ("soap", "max_precond_dim"): 2,
     ("shampoo", "frequency"): 3,
     ("shampoo", "max_precond_dim"): 2,
+    ("averaged", "method"): m.Adam(1e-2),
+    ("averaged", "average"): EMA(0.5),
     ("gn", "sufficient"): 0.6,
     ("lm", "bend"): 1e-6,
     ("lm", "order"): 2,
@@ -92,7 +95,9 @@ LAYERS = (
     LeastSquares({"fit": Term(layers, POINTS)}),
     {"kernel": np.random.default_rng(0).normal(size=(3, 2)), "last": np.full((1, 3), 0.5)},
 )
-SCENES = (PLAIN, VALLEY, BOWL, LAYERS)
+# A few short steps from the bottom, where the gradient changes its sign.
+NEAR = BOWL[0], {"x": np.array([2.5e-4, -3.2e-4])}
+SCENES = (PLAIN, VALLEY, BOWL, LAYERS, NEAR)
 
 # Options about trials that fail: in the plain fit hardly any does.
 SCENARIOS = {
@@ -102,6 +107,8 @@ SCENARIOS = {
     ("gn", "sufficient"): VALLEY,
     ("lm", "threshold"): VALLEY,
     ("*", "restart"): BOWL,
+    ("lion", "b1"): NEAR,
+    ("lion", "b2"): NEAR,
     ("muon", "learning_rate"): LAYERS,
     ("muon", "momentum"): LAYERS,
     ("muon", "nesterov"): LAYERS,

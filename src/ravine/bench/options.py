@@ -30,9 +30,10 @@ def construct(cls: type, options: Mapping[str, str], prefix: str) -> Any:
     return cls(**typed(cls, options, prefix))
 
 
-def typed(cls: type, options: Mapping[str, str], prefix: str) -> dict[str, Any]:
-    """The options converted by the constructor's annotations. Raises ValueError with a sentence."""
-    known = fields(cls)
+def typed(cls: type, options: Mapping[str, str], prefix: str, **more: Any) -> dict[str, Any]:
+    """The options converted by the constructor's annotations, or those of `more` for what the constructor does not
+    take. Raises ValueError with a sentence."""
+    known = more | fields(cls)
     for name in options:
         if name not in known:
             hint = nearest(name, known) if known else "it has none."

@@ -18,6 +18,7 @@ _TABLE = {
     "ScheduleFree": "optax_presets",
     "SOAP": "soap",
     "Shampoo": "shampoo",
+    "Averaged": "averaged",
     "GradientDescent": "gradient_descent",
     "NonlinearCG": "nonlinear_cg",
     "BarzilaiBorwein": "barzilai_borwein",
