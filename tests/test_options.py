@@ -54,7 +54,7 @@ PERTURBED = {
     ("ssbfgs", "variant"): "OL",
     ("rmsprop", "momentum"): 0.5,
     ("radam", "threshold"): 8.0,
-    ("lion", "b1"): 0.1,
+    ("lion", "b1"): 0.999,
     ("lion", "b2"): 0.3,
     ("muon", "vector_rate"): 1e-2,
     ("soap", "frequency"): 2,

@@ -7,6 +7,8 @@ _TABLE = {
     "scale_by_soap": "soap_update",
     "shampoo": "shampoo_update",
     "scale_by_shampoo": "shampoo_update",
+    "ssbfgs": "quasi_newton_update",
+    "ssbroyden": "quasi_newton_update",
 }
 
 __all__ = list(_TABLE)
