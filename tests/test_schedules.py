@@ -104,3 +104,14 @@ def test_other_numbers_compile_nothing():
     other = minimize(FIT, start(), methods.Adam(s.Cosine(3e-2, 1e-3, 4)), budget=Budget(steps=3))
     assert len(engine.traces) == before
     assert first.rows[0]["step_norm"] < other.rows[0]["step_norm"]
+
+
+def test_help_and_list_name_the_kinds(capsys):
+    from ravine.cli import main
+    from ravine.methods.averaged import KINDS
+
+    assert main(["solve", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(kind in told for kind in (*s.KINDS, *KINDS))
+    assert main(["list", "methods"]) == 0
+    assert "learning_rate=cosine:1e-2,1e-5,20000" in capsys.readouterr().out

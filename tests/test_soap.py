@@ -77,14 +77,14 @@ def test_soap_is_the_published_algorithm(frequency):
     moves, state = transformed(soap(frequency=frequency), grads)
     for got, want in zip(moves, soap_reference(grads, frequency), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-10 * RATE)
-    for side in state[0].sides:
+    for side in state[0].sides[0]:
         np.testing.assert_allclose(side.basis.T @ side.basis, np.eye(len(side.basis)), atol=1e-13)
 
 
 def test_a_side_that_is_too_long_is_not_rotated():
     grads = gradients((7, 3), 8)
     moves, state = transformed(soap(frequency=2, max_precond_dim=5), grads)
-    assert state[0].sides.left is None
+    assert state[0].sides[0].left is None
     for got, want in zip(moves, soap_reference(grads, 2, left=False), strict=True):
         np.testing.assert_allclose(got, want, atol=1e-10 * RATE)
 
@@ -139,7 +139,7 @@ def test_soap_follows_the_eigenvectors():
     basis = np.linalg.qr(rng.normal(size=(4, 4)))[0]
     grads = [basis @ (scale[:, None] * rng.normal(size=(4, 40))) for _ in range(60)]
     _, state = transformed(transforms.soap(b2=0.99, frequency=1, max_precond_dim=10), grads)
-    factor, turned = state[0].sides.left
+    factor, turned = state[0].sides[0].left
     inside = turned.T @ factor @ turned
     assert np.abs(inside - np.diag(np.diag(inside))).max() < 0.02 * inside[0, 0]
     assert np.all(np.diff(np.diag(inside)) < 0)

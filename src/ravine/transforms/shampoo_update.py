@@ -51,7 +51,7 @@ class Factors(NamedTuple):
 
 class ShampooState(NamedTuple):
     count: Int[Array, ""]
-    factors: Any  # like the parameters, a Factors for each
+    factors: tuple[Factors, ...]  # one for each leaf, in the order of jax.tree.leaves
 
 
 def shampoo(
@@ -86,21 +86,19 @@ def scale_by_shampoo(
     require("shampoo", frequency=whole(frequency, 1), max_precond_dim=whole(max_precond_dim, 1))
 
     def init(params):
-        factors = jax.tree.map(lambda leaf: _start(leaf, _shape(leaf, max_precond_dim)), params)
+        factors = tuple(_start(leaf, _shape(leaf, max_precond_dim)) for leaf in jax.tree.leaves(params))
         return ShampooState(jnp.zeros((), jnp.int32), factors)
 
     def update(updates, state, params=None):
         del params
         grads, tree = jax.tree.flatten(updates)
         shapes = [_shape(g, max_precond_dim) for g in grads]
-        factors = [
-            _gather(g, f, s, decay) for g, f, s in zip(grads, tree.flatten_up_to(state.factors), shapes, strict=True)
-        ]
+        factors = [_gather(g, f, s, decay) for g, f, s in zip(grads, state.factors, shapes, strict=True)]
         anew = (state.count < frequency) | (state.count % frequency == 0)
         factors = jax.lax.cond(anew, lambda fs: [_rooted(f, eps) for f in fs], lambda fs: fs, factors)
         moves = [_divide(g, f, s) for g, f, s in zip(grads, factors, shapes, strict=True)]
         count = jnp.asarray(optax.safe_increment(state.count))
-        return jax.tree.unflatten(tree, moves), ShampooState(count, jax.tree.unflatten(tree, factors))
+        return jax.tree.unflatten(tree, moves), ShampooState(count, tuple(factors))
 
     return optax.GradientTransformation(init, update)
 

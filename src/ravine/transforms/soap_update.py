@@ -53,7 +53,7 @@ class SoapState(NamedTuple):
     count: Int[Array, ""]
     mu: Any  # like the parameters, in the rotated bases
     nu: Any
-    sides: Any  # like the parameters, a Sides for each
+    sides: tuple[Sides, ...]  # one for each leaf, in the order of jax.tree.leaves
 
 
 class _Leaf(NamedTuple):
@@ -95,14 +95,14 @@ def scale_by_soap(
 
     def init(params):
         zeros = optax.tree.zeros_like(params)
-        sides = jax.tree.map(lambda leaf: _start(leaf, matrix_shape(leaf, max_precond_dim)), params)
+        sides = tuple(_start(leaf, matrix_shape(leaf, max_precond_dim)) for leaf in jax.tree.leaves(params))
         return SoapState(jnp.zeros((), jnp.int32), zeros, zeros, sides)
 
     def update(updates, state, params=None):
         del params
         grads, tree = jax.tree.flatten(updates)
         shapes = [matrix_shape(g, max_precond_dim) for g in grads]
-        leaves = list(map(_Leaf, *(tree.flatten_up_to(x) for x in (state.mu, state.nu, state.sides))))
+        leaves = list(map(_Leaf, tree.flatten_up_to(state.mu), tree.flatten_up_to(state.nu), state.sides))
         moved = [
             _adam(g, leaf, shape, b1, b2, eps, state.count)
             for g, leaf, shape in zip(grads, leaves, shapes, strict=True)
@@ -110,15 +110,12 @@ def scale_by_soap(
         directions, leaves = [d for d, _ in moved], [leaf for _, leaf in moved]
         when = jnp.where(state.count == 0, 2, jnp.where(state.count % frequency == 0, 1, 0))
         leaves = jax.lax.switch(when, [lambda x: x, _each(_follow, shapes), _each(_begin, shapes)], leaves)
-        mu, nu, sides = (jax.tree.unflatten(tree, list(column)) for column in _columns(leaves))
+        mu, nu = (jax.tree.unflatten(tree, [leaf[i] for leaf in leaves]) for i in (0, 1))
+        sides = tuple(leaf.sides for leaf in leaves)
         count = jnp.asarray(optax.safe_increment(state.count))
         return jax.tree.unflatten(tree, directions), SoapState(count, mu, nu, sides)
 
     return optax.GradientTransformation(init, update)
-
-
-def _columns(leaves: list[_Leaf]) -> tuple:
-    return tuple(zip(*leaves, strict=True)) or ((), (), ())
 
 
 def _start(leaf: Array, shape: Shape) -> Sides:
