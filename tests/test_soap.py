@@ -169,6 +169,16 @@ def test_no_singular_value_of_a_fresh_shampoo_direction_exceeds_one():
     assert all(np.linalg.norm(m, 2) < 1 + 1e-6 for m in moves)
 
 
+def test_stale_roots_blow_up_what_is_new():
+    """Why the roots are made anew at every step by default: they know nothing of a direction that appears later."""
+    old, new = np.diag([1.0, 0.0]), np.diag([0.0, 1e-3])
+    grads = [old] * 5 + [new]
+    fresh, _ = transformed(transforms.scale_by_shampoo(), grads)
+    stale, _ = transformed(transforms.scale_by_shampoo(frequency=4), grads)
+    assert np.linalg.norm(fresh[-1], 2) <= 1.0 + 1e-6
+    assert np.linalg.norm(stale[-1], 2) > 100.0
+
+
 def test_shampoo_of_a_vector_is_full_matrix_adagrad():
     eps = 1e-3
     grads = gradients((4,), 6)

@@ -11,8 +11,7 @@ matrix, see `matrices`.
 
 The roots are made anew at every step, as in the paper, and every singular value of the direction is then at most 1.
 With `frequency` f > 1 they are kept for f steps, after the first f. That is cheaper and for noisy gradients only: what
-is new in a gradient meets a stale root of up to ε^(−1/4) on each side, and on the Poisson problem, full batch, f = 10
-diverges at every learning rate from 1e-2 to 1e-1 with ε = 1e-12.
+is new in a gradient meets a stale root of up to ε^(−1/4) on each side, and full-batch runs with f = 10 diverge.
 
 Cost       for m × n: four products, 4mn(m+n) flops; with new roots two eigendecompositions, about 10(m³+n³).
 Memory     2(m² + n²); 2n for a side that is too long.
