@@ -84,7 +84,7 @@ def driven(objective, params, method, steps: int) -> Callable[[], float]:
     """The same steps as one device call of the driver, no stop test met."""
     engine = Engine(objective, floats_to_arrays(method, "float64"))
     state = engine.start(params, KEY)
-    never = Limits(jnp.asarray(-jnp.inf), jnp.asarray(-jnp.inf))
+    never = Limits(*(jnp.asarray(x) for x in (-jnp.inf, -jnp.inf, 0.0)))
 
     def run() -> float:
         flight = engine.advance(params, state, fresh_streaks(), never, KEY, 0, steps)

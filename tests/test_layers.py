@@ -26,6 +26,7 @@ problems
 sampling
 directions
 globalize
+transforms
 method
 methods
 registry

@@ -17,6 +17,7 @@ from small import FIT, POINTS, start
 import ravine as rv
 from ravine import methods as m
 from ravine.driver import engine
+from ravine.methods.averaged import EMA
 from ravine.objective import LeastSquares, Term
 from ravine.registry import entries, find
 from ravine.sampling import PointGuard
@@ -51,6 +52,17 @@ PERTURBED = {
     ("fotr", "threshold"): 0.9,
     ("fotr", "grow"): 3.0,
     ("ssbfgs", "variant"): "OL",
+    ("rmsprop", "momentum"): 0.5,
+    ("radam", "threshold"): 8.0,
+    ("lion", "b1"): 0.999,
+    ("lion", "b2"): 0.3,
+    ("muon", "vector_rate"): 1e-2,
+    ("soap", "frequency"): 2,
+    ("soap", "max_precond_dim"): 2,
+    ("shampoo", "frequency"): 3,
+    ("shampoo", "max_precond_dim"): 2,
+    ("averaged", "method"): m.Adam(1e-2),
+    ("averaged", "average"): EMA(0.5),
     ("gn", "sufficient"): 0.6,
     ("lm", "bend"): 1e-6,
     ("lm", "order"): 2,
@@ -72,7 +84,20 @@ PLAIN = FIT, start()
 VALLEY = LeastSquares({"valley": Term(valley, np.array([[3.0]]))}), {"x": np.array([-1.2, 1.0])}
 # Steep and round: momentum overshoots within a few steps.
 BOWL = LeastSquares({"bowl": Term(lambda p, x: 20.0 * p["x"] * x[0], np.array([[1.0]]))}), {"x": np.array([1.0, -2.0])}
-SCENES = (PLAIN, VALLEY, BOWL)
+
+
+def layers(p, x):
+    return p["last"] @ jnp.tanh(p["kernel"] @ jnp.array([x[0], 1.0])) - jnp.sin(3.0 * x[0])
+
+
+# Matrices, for what treats them apart from vectors.
+LAYERS = (
+    LeastSquares({"fit": Term(layers, POINTS)}),
+    {"kernel": np.random.default_rng(0).normal(size=(3, 2)), "last": np.full((1, 3), 0.5)},
+)
+# A few short steps from the bottom, where the gradient changes its sign.
+NEAR = BOWL[0], {"x": np.array([2.5e-4, -3.2e-4])}
+SCENES = (PLAIN, VALLEY, BOWL, LAYERS, NEAR)
 
 # Options about trials that fail: in the plain fit hardly any does.
 SCENARIOS = {
@@ -82,6 +107,16 @@ SCENARIOS = {
     ("gn", "sufficient"): VALLEY,
     ("lm", "threshold"): VALLEY,
     ("*", "restart"): BOWL,
+    ("lion", "b1"): NEAR,
+    ("lion", "b2"): NEAR,
+    ("muon", "learning_rate"): LAYERS,
+    ("muon", "momentum"): LAYERS,
+    ("muon", "nesterov"): LAYERS,
+    ("muon", "ns_steps"): LAYERS,
+    ("soap", "frequency"): LAYERS,
+    ("soap", "max_precond_dim"): LAYERS,
+    ("shampoo", "frequency"): LAYERS,
+    ("shampoo", "max_precond_dim"): LAYERS,
     ("ar1", "increase"): VALLEY,
     ("fotr", "grow"): VALLEY,
 }

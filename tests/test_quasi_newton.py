@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from ravine.directions.broyden import Pair, broyden_update
 from ravine.globalize.wolfe import first_trial
 from ravine.methods.bfgs import BFGS
-from ravine.methods.dense_quasi_newton import Pair, broyden_update
 from ravine.methods.lbfgs import LBFGS, apply_inverse, empty_memory, forget, push
 from ravine.methods.ssbfgs import SSBFGS
 from ravine.methods.ssbroyden import SSBroyden

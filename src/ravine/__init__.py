@@ -34,7 +34,7 @@ _TABLE = {
     "Stages": "plans",
     "Auto": "plans",
 }
-_MODULES = ("methods", "problems", "models", "sampling", "rivals")
+_MODULES = ("methods", "transforms", "problems", "models", "sampling", "rivals")
 
 __all__ = [*_TABLE, *_MODULES, "__version__"]
 

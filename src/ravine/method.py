@@ -42,7 +42,9 @@ class Method(eqx.Module):
         return state
 
     def readout(self, params: Params, state: State) -> Params:
-        """The parameters to report (averages and the like)."""
+        """The parameters a run stands by (averages and the like): metrics, the closing row, targets, the sampler's
+        looks, the next stage and the result are theirs; loss and gradient of a row are of the iterate. Of the iterate
+        and the state after the same step only."""
         return params
 
     def footprint(self, n: int, p: int) -> int:

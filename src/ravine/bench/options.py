@@ -1,7 +1,8 @@
 """Options given as text, typed by the class that owns them.
 
 Second pass of the command line: the fields of a problem, model, method or sampler are known once its class is
-loaded. Text is converted by the field's annotation; ranges are checked by the class itself.
+loaded. Text is converted by the field's annotation; ranges are checked by the class itself. A class with `from_text`,
+such as a schedule, reads its own text and raises its own sentence.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import dataclasses
 import inspect
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..model import Model
@@ -20,14 +21,19 @@ _BOOLEANS = {"true": True, "yes": True, "1": True, "false": False, "no": False, 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
+class _Told(ValueError):
+    """A mistake that the class which read the text described itself."""
+
+
 def construct(cls: type, options: Mapping[str, str], prefix: str) -> Any:
     """`cls` with typed options. Raises ValueError, one sentence: unknown option, wrong type, or the class's refusal."""
     return cls(**typed(cls, options, prefix))
 
 
-def typed(cls: type, options: Mapping[str, str], prefix: str) -> dict[str, Any]:
-    """The options converted by the constructor's annotations. Raises ValueError with a sentence."""
-    known = fields(cls)
+def typed(cls: type, options: Mapping[str, str], prefix: str, **more: Any) -> dict[str, Any]:
+    """The options converted by the constructor's annotations, or those of `more` for what the constructor does not
+    take. Raises ValueError with a sentence."""
+    known = more | fields(cls)
     for name in options:
         if name not in known:
             hint = nearest(name, known) if known else "it has none."
@@ -51,11 +57,14 @@ def _is_plain(annotation: Any) -> bool:
         return True
     if arguments := _alternatives(annotation) or _items(annotation):
         return all(_is_plain(a) for a in arguments)
-    return isinstance(annotation, type) and annotation in _WORDS
+    return isinstance(annotation, type) and (annotation in _WORDS or hasattr(annotation, "from_text"))
 
 
 def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    return typing.get_args(annotation) if typing.get_origin(annotation) in (typing.Union, types.UnionType) else ()
+    """The members of a union that text can give."""
+    united = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    members = typing.get_args(annotation) if united else ()
+    return tuple(m for m in members if typing.get_origin(m) is not Callable)
 
 
 def _items(annotation: Any) -> tuple[Any, ...]:
@@ -67,6 +76,8 @@ def convert(text: str, annotation: Any, where: str) -> Any:
     """`text` as a value of the annotated type; the items of a tuple are separated by commas. Raises ValueError."""
     try:
         return _converted(text, annotation)
+    except _Told as error:
+        raise ValueError(f"{where}={text}: {error}") from None
     except ValueError:
         raise ValueError(f"{where}={text}: must be {_describe(annotation)}.") from None
 
@@ -75,12 +86,15 @@ def _converted(text: str, annotation: Any) -> Any:
     if annotation is Any:
         annotation = int | float | bool | None | str
     if kinds := _alternatives(annotation):
+        refused = ValueError(text)
         for kind in sorted(kinds, key=lambda k: k is str):  # everything is text, so text is tried last
             try:
                 return _converted(text, kind)
+            except _Told as error:
+                refused = error
             except ValueError:
                 continue
-        raise ValueError(text)
+        raise refused
     if items := _items(annotation):
         parts = text.split(",")
         if Ellipsis in typing.get_args(annotation):
@@ -88,6 +102,11 @@ def _converted(text: str, annotation: Any) -> Any:
         return tuple(_converted(part.strip(), item) for part, item in zip(parts, items, strict=True))
     if typing.get_origin(annotation) is typing.Literal:
         return {str(choice): choice for choice in typing.get_args(annotation)}[_known(text, annotation)]
+    if hasattr(annotation, "from_text"):
+        try:
+            return annotation.from_text(text)
+        except ValueError as error:
+            raise _Told(str(error)) from None
     for kind in (int, float, str):
         if annotation is kind:
             return kind(text)

@@ -90,11 +90,12 @@ class Task:
 
     def _own(self) -> dict[str, Any]:
         """Method and sampler of a run of ours."""
+        from ..methods.averaged import Average
         from ..plans import parse
         from .options import construct, typed
 
         options = {
-            name: typed(_class_of(name), values, f"--set {name}.")
+            name: typed(_class_of(name), values, f"--set {name}.", **({} if name == "auto" else {"average": Average}))
             for name, values in self.settings.items()
             if name in method_names(self.method)
         }

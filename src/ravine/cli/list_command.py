@@ -27,4 +27,6 @@ def run(request: argparse.Namespace) -> int:
             print(f"  {entry.name:<{width}}  {entry.summary}{absent}")
     if kind in (None, "methods"):
         print("\nauto chooses a method from the objective; stages are written adam:500+lm.")
+        print("A learning rate may be a schedule, --set adam.learning_rate=cosine:1e-2,1e-5,20000, and any method be")
+        print("averaged, --set adam.average=ema:0.999; `ravine solve --help` names the kinds.")
     return 0

@@ -38,6 +38,9 @@ options of the parts, by the names of the Python classes:
   --problem.NAME VALUE     an option of the problem, such as --problem.viscosity 0.01
   --model.NAME VALUE       an option of the model, such as --model.width 32
   --set PART.NAME=VALUE    an option of a method or sampler, such as --set lm.damping=1e-3
+  a learning rate may be a schedule: --set adam.learning_rate=cosine:1e-2,1e-5,20000 (constant, exponential, step,
+  cosine, warmup, warmup-cosine, inverse-sqrt, piecewise); any method may be averaged: --set adam.average=ema:0.999
+  (ema, polyak, swa)
 """
 
 _EXPORT = """\

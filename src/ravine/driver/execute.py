@@ -26,14 +26,14 @@ def execute(request: Request) -> Run:
     finished = _restore(loop)
     if finished is not None:
         verdict = Verdict(finished["status"], f"Already finished. {finished['reason']}", finished["suggestion"])
-        return _hand_over(loop, request, verdict, finished["returned"], loop.watch.returned(loop.params))
+        return _hand_over(loop, request, verdict, finished["returned"], loop.watch.returned(loop.standing()))
     if request.folder is not None:
         announce(request.folder, request.summary)
     end = _run(loop)
-    params, returned, q = loop.params, loop.k, None
+    params, returned, q = loop.standing(), loop.k, None
     if loop.compiled:
         # A target is met by the last iterate; an earlier one may miss it.
-        params, returned, q = loop.watch.final(loop.objective, loop.params, loop.k, swap=end.cause != "target")
+        params, returned, q = loop.watch.final(loop.objective, params, loop.k, swap=end.cause != "target")
     loop.close(params)
     verdict = judge(loop, end, q, returned)
     loop.watch.settle(params, q)
@@ -80,9 +80,8 @@ def _run(loop: Loop) -> End:
 
 
 def _hand_over(loop: Loop, request: Request, verdict: Verdict, returned: int, params: Any) -> Run:
-    setup, engine = loop.setup, loop.engine
-    readout = params if loop.state is None else engine.readout(params, loop.state)
-    full = setup.observer.lift(readout)
+    setup = loop.setup
+    full = setup.observer.lift(params)
     methods = loop.methods
     summary = {
         "name": None,

@@ -76,6 +76,10 @@ class Loop:
         self.compiled = True
         self.compile_seconds += time.perf_counter() - begin
 
+    def standing(self) -> Params:
+        """What the run would return now: the method's readout of where it is."""
+        return self.params if self.state is None else self.engine.readout(self.params, self.state)
+
     @property
     def limits(self) -> Limits:
         t = self.setup.target
@@ -143,6 +147,7 @@ class Loop:
         if index is None:
             return End(self.ended or "plan")
         if index != self.stage:
+            self.params = self.standing()
             self.stage, self.stage_start, self.ended = index, self.k, None
             self.streaks = fresh_streaks()
             self.state = self.engine.start(self.params, self.key, self.k)
@@ -167,7 +172,7 @@ class Loop:
         return k > self.recorded and (k == 0 or next_recorded(k - 1, self.setup.every) == k)
 
     def _sample(self) -> None:
-        moved = self.watch.act(self.objective, self.params, self.engine.method, self.k)
+        moved = self.watch.act(self.objective, self.standing(), self.engine.method, self.k)
         if moved is None:
             return
         self._move(moved)
@@ -176,7 +181,7 @@ class Loop:
     def _observe(self) -> End | None:
         seconds, cpu = self.clock.seconds, self.clock.cpu
         with self.clock.off():
-            scores = self.setup.observer(self.objective, self.engine.readout(self.params, self.state))
+            scores = self.setup.observer(self.objective, self.standing())
             method = type(self.engine.method).__name__
             where = {"step": self.k, "seconds": seconds, "cpu_seconds": cpu, "stage": self.stage, "method": method}
             # Work, like seconds, is what it took to get here: the sum after a device call would depend on its length.
@@ -189,7 +194,7 @@ class Loop:
         known = {c: v for c, v in limits.items() if c.startswith("metrics.")}
         if not Target(known).met(row) and known:
             return False
-        return len(known) == len(limits) or self.setup.target.met(row | self._probe(self.params))
+        return len(known) == len(limits) or self.setup.target.met(row | self._probe(self.standing()))
 
     def _next_stop(self) -> int:
         stops = [next_recorded(self.k, self.setup.every)]
@@ -270,7 +275,7 @@ class Loop:
         # Compared with the limits as the device saw them: in float32 they are rounded.
         if value <= float(limits.loss) or grad <= float(limits.grad_norm):
             with self.clock.off():
-                if t.met(self._probe(self.params)):
+                if t.met(self._probe(self.standing())):
                     return End("target")
         causes = {
             "rejected": int(s.rejected) >= MAX_REJECTED,
@@ -312,8 +317,7 @@ class Loop:
         self.rows = [row for row in self.rows if row["status"] != "closing"]
 
     def close(self, params: Params) -> None:
-        """The closing row: the returned parameters, scored."""
-        readout = params if self.state is None else self.engine.readout(params, self.state)
+        """The closing row: the returned parameters (a readout), scored."""
         row = {
             "step": self.k,
             "seconds": self.clock.seconds,
@@ -323,7 +327,7 @@ class Loop:
         }
         # Interrupted while compiling: whoever pressed Ctrl-C does not want to wait for a score.
         unknown = {"loss": None, "grad_norm": None}
-        row |= self.setup.observer(self.objective, readout) | self._probe(readout) if self.compiled else unknown
+        row |= self.setup.observer(self.objective, params) | self._probe(params) if self.compiled else unknown
         row |= {"step_norm": None, "status": "closing"}
         row |= self._work()
         self.rows = [r for r in self.rows if r["step"] < self.k] + [row]

@@ -210,9 +210,10 @@ def search_status(value: Array, grad_norm: Array, moved: Array, restarted: Array
     return jnp.where(finite, status, Status.NONFINITE).astype(jnp.int32)
 
 
-def check_search(owner: Any) -> None:
-    """Refuses search options out of range; fields that are traced already are let through."""
-    name = type(owner).__name__
+def check_search(owner: Any, name: str | None = None) -> None:
+    """Refuses search options out of range; fields that are traced already are let through. `name` is for the sentence,
+    the class's if None."""
+    name = type(owner).__name__ if name is None else name
     c1, c2 = owner.c1, owner.c2
     if isinstance(c1, (int, float)) and isinstance(c2, (int, float)) and not 0 < c1 < c2 < 1:
         raise ValueError(f"{name}: the Wolfe constants must satisfy 0 < c1 < c2 < 1; got c1={c1!r}, c2={c2!r}.")

@@ -28,6 +28,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
+from ..directions.broyden import Scaling, broyden_update, curvature_pair, quasi_newton_direction
 from ..globalize.wolfe import along, check_search, first_trial, flat_gradient, search_status, strong_wolfe
 from ..method import Method
 from ..types import Info, Step, counts
@@ -39,35 +40,6 @@ class DenseState(NamedTuple):
     grad: Float[Array, " P"]
     inverse: Float[Array, "P P"]  # H, meaningless while `fresh`
     fresh: Bool[Array, ""]  # H is the identity, not yet scaled
-
-
-class Scaling(NamedTuple):
-    """The member of the family taken at one step."""
-
-    tau: Float[Array, ""]
-    phi: Float[Array, ""]
-
-
-class Pair(NamedTuple):
-    """What the update needs of one step."""
-
-    s: Float[Array, " P"]
-    y: Float[Array, " P"]
-    w: Float[Array, " P"]  # Hy
-    usable: Bool[Array, ""]  # curvature is positive beyond rounding
-
-
-def broyden_update(inverse: Array, pair: Pair, scaling: Scaling) -> Array:
-    """H⁺: one pass over H, symmetric to the last bit if H is; H itself where the pair is not usable."""
-    s, y, w, usable = pair
-    sy, yw = jnp.where(usable, s @ y, 1.0), jnp.where(usable, y @ w, 1.0)
-    m, n = s / jnp.sqrt(sy), w / jnp.sqrt(yw)
-    z = s * (jnp.sqrt(yw) / sy) - n
-    m, n, z = (jnp.where(usable, x, 0.0) for x in (m, n, z))
-    tau = jnp.where(usable, scaling.tau, 1.0)
-    phi = jnp.where(usable, scaling.phi, 1.0)
-    outer = phi * (z[:, None] * z[None, :]) - n[:, None] * n[None, :]
-    return (inverse + outer) / tau + m[:, None] * m[None, :]
 
 
 class AbstractDenseQuasiNewton(Method):
@@ -103,7 +75,7 @@ class AbstractDenseQuasiNewton(Method):
     def step(self, objective, params, state, *, key):
         theta, unravel = ravel_pytree(params)
         value, grad = state.value, state.grad
-        fresh, direction, slope = _direction(state)
+        fresh, direction, slope = quasi_newton_direction(state.inverse, grad, grad, state.fresh)
 
         grad_norm = jnp.linalg.norm(grad)
         size = jnp.linalg.norm(theta)
@@ -113,7 +85,7 @@ class AbstractDenseQuasiNewton(Method):
 
         s, y = found.t * direction, found.grad - grad
         base = jnp.where(fresh, jnp.eye(theta.size, dtype=theta.dtype), state.inverse)
-        pair, b, h = _pair(s, y, base @ y, -found.t * (s @ grad))
+        pair, b, h = curvature_pair(s, y, base @ y, -found.t * (s @ grad))
         scaling = self.scaling(b, h, fresh, theta.size)
         inverse = broyden_update(base, pair, scaling)
 
@@ -134,23 +106,3 @@ class AbstractDenseQuasiNewton(Method):
             },
         )
         return Step(unravel(theta + s), state, info)
-
-
-def _direction(state: DenseState) -> tuple[Array, Array, Array]:
-    """(H is the identity, d, gᵀd): −Hg, or −g where that is no descent direction."""
-    newton = -(state.inverse @ state.grad)
-    slope = newton @ state.grad
-    fresh = state.fresh | ~((slope < 0) & (slope > -jnp.inf))
-    direction = jnp.where(fresh, -state.grad, newton)
-    return fresh, direction, jnp.where(fresh, -(state.grad @ state.grad), slope)
-
-
-def _pair(s: Array, y: Array, w: Array, sbs: Array) -> tuple[Pair, Array, Array]:
-    """The pair with its b and h, which are 1 where it is not usable."""
-    sy, yw = s @ y, y @ w
-    ulp = jnp.finfo(s.dtype).eps
-    usable = (sy > ulp * jnp.linalg.norm(s) * jnp.linalg.norm(y)) & (yw > 0) & (sbs > 0) & jnp.isfinite(yw)
-    safe = jnp.where(usable, sy, 1.0)
-    b = jnp.where(usable, sbs / safe, 1.0)
-    h = jnp.where(usable, yw / safe, 1.0)
-    return Pair(s, y, w, usable), b, h

@@ -27,9 +27,11 @@ import jax.numpy as jnp
 import optax
 
 from ..method import Method
+from ..transforms.argument_checks import decay, nonnegative, positive, rate, require
+from ..transforms.schedules import Schedule
 from ..types import Info, Params, Status, Step, counts
 
-Rate = Any  # a number, or an optax schedule: step count -> number
+Rate = float | Schedule | Callable[[Any], Any]  # a number, a schedule of `transforms.schedules`, or one of Optax
 
 
 def _strong(x: Any) -> jax.Array:
@@ -39,21 +41,6 @@ def _strong(x: Any) -> jax.Array:
 
 def _norm(tree: Any) -> jax.Array:
     return jnp.sqrt(sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)), start=jnp.zeros(())))
-
-
-def _require(owner: Method, **conditions: tuple[Any, Callable[[float], bool], str]) -> None:
-    """Range checks of the fields that are still Python numbers (the driver makes them traced arrays)."""
-    for name, (value, holds, range_) in conditions.items():
-        if isinstance(value, (int, float)) and not holds(value):
-            raise ValueError(f"{type(owner).__name__}: {name} must be {range_}; got {value!r}.")
-
-
-def _rate(value: Any) -> tuple[Any, Callable[[float], bool], str]:
-    return value, lambda v: 0 < v < float("inf"), "positive and finite (or an optax schedule)"
-
-
-def _decay(value: Any) -> tuple[Any, Callable[[float], bool], str]:
-    return value, lambda v: 0 <= v < 1, "in [0, 1)"
 
 
 class AbstractOptax(Method):
@@ -153,6 +140,12 @@ class Optax(AbstractOptax):
         return optax.adam(1e-3) if self.transformation is None else self.transformation
 
 
+def check_adam(owner: Any) -> None:
+    """Ranges of the four numbers that Adam and its relatives share."""
+    numbers = {"b1": decay(owner.b1), "b2": decay(owner.b2), "eps": positive(owner.eps)}
+    require(type(owner).__name__, learning_rate=rate(owner.learning_rate), **numbers)
+
+
 class Adam(AbstractOptax):
     """m⁺ = β₁m + (1−β₁)g, v⁺ = β₂v + (1−β₂)g², θ⁺ = θ − α m̂/(√v̂ + ε). `learning_rate` may be a schedule."""
 
@@ -163,8 +156,7 @@ class Adam(AbstractOptax):
     nesterov: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
-        eps = (self.eps, lambda v: v > 0, "positive")
-        _require(self, learning_rate=_rate(self.learning_rate), b1=_decay(self.b1), b2=_decay(self.b2), eps=eps)
+        check_adam(self)
 
     def build(self):
         return optax.adam(self.learning_rate, self.b1, self.b2, self.eps, nesterov=self.nesterov)
@@ -180,10 +172,8 @@ class AdamW(AbstractOptax):
     weight_decay: float = 1e-4
 
     def __check_init__(self):
-        eps = (self.eps, lambda v: v > 0, "positive")
-        decay = (self.weight_decay, lambda v: v >= 0, "nonnegative")
-        rate = _rate(self.learning_rate)
-        _require(self, learning_rate=rate, b1=_decay(self.b1), b2=_decay(self.b2), eps=eps, weight_decay=decay)
+        check_adam(self)
+        require("AdamW", weight_decay=nonnegative(self.weight_decay))
 
     def build(self):
         return optax.adamw(self.learning_rate, self.b1, self.b2, self.eps, weight_decay=self.weight_decay)
@@ -200,7 +190,7 @@ class SGD(AbstractOptax):
     nesterov: bool = eqx.field(static=True, default=False)
 
     def __check_init__(self):
-        _require(self, learning_rate=_rate(self.learning_rate), momentum=_decay(self.momentum))
+        require("SGD", learning_rate=rate(self.learning_rate), momentum=decay(self.momentum))
         if self.nesterov and self.momentum is None:
             raise ValueError("SGD: nesterov=True needs momentum, e.g. SGD(momentum=0.9, nesterov=True).")
 

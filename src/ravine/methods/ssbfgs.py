@@ -11,11 +11,9 @@ Reference  Oren & Luenberger (1974), Management Science 20(5); Al-Baali (1998), 
 from __future__ import annotations
 
 import equinox as eqx
-import jax.numpy as jnp
 
-from .dense_quasi_newton import AbstractDenseQuasiNewton, Scaling
-
-_VARIANTS = ("AB", "OL")
+from ..directions.broyden import BFGS_VARIANTS, self_scaled_bfgs
+from .dense_quasi_newton import AbstractDenseQuasiNewton
 
 
 class SSBFGS(AbstractDenseQuasiNewton):
@@ -29,9 +27,8 @@ class SSBFGS(AbstractDenseQuasiNewton):
     max_trials: int = eqx.field(static=True, default=25)
 
     def __check_init__(self):
-        if self.variant not in _VARIANTS:
+        if self.variant not in BFGS_VARIANTS:
             raise ValueError(f"SSBFGS: variant must be 'AB' or 'OL'; got {self.variant!r}.")
 
     def scaling(self, b, h, fresh, size):
-        tau = 1.0 / b if self.variant == "OL" else jnp.minimum(1.0, 1.0 / b)
-        return Scaling(jnp.where(fresh, h, tau), jnp.ones_like(b))
+        return self_scaled_bfgs(b, h, fresh, self.variant)

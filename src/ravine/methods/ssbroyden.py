@@ -16,11 +16,9 @@ Reference  Al-Baali (1998), Comput. Optim. Appl. 9, 191-203; Urbán, Stefanou & 
 from __future__ import annotations
 
 import equinox as eqx
-import jax.numpy as jnp
 
-from .dense_quasi_newton import AbstractDenseQuasiNewton, Scaling
-
-PARALLEL = 1e-14
+from ..directions.broyden import self_scaled_broyden
+from .dense_quasi_newton import AbstractDenseQuasiNewton
 
 
 class SSBroyden(AbstractDenseQuasiNewton):
@@ -33,16 +31,4 @@ class SSBroyden(AbstractDenseQuasiNewton):
     max_trials: int = eqx.field(static=True, default=25)
 
     def scaling(self, b, h, fresh, size):
-        a = b * h - 1.0  # negative by rounding only
-        parallel = a < PARALLEL
-        a = jnp.where(parallel, 1.0, a)
-        rho_minus = jnp.minimum(1.0, h * (1.0 - jnp.sqrt(a / (1.0 + a))))
-        theta = jnp.clip((1.0 - b) / b, (rho_minus - 1.0) / a, 1.0 / rho_minus)
-        theta = jnp.where(parallel, 0.0, theta)
-        a = jnp.where(parallel, 0.0, a)
-        sigma = 1.0 + a * theta
-        root = sigma ** (1.0 / (1 - size)) if size > 1 else jnp.ones_like(sigma)
-        rho = jnp.minimum(1.0, 1.0 / b)
-        positive = jnp.where(theta > 0, theta, 1.0)
-        tau = jnp.where(theta <= 0, jnp.minimum(rho * root, sigma), rho * jnp.minimum(root, 1.0 / positive))
-        return Scaling(jnp.where(fresh, h / sigma, tau), (1.0 - theta) / sigma)
+        return self_scaled_broyden(b, h, fresh, size)

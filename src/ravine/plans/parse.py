@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..method import Method
+from ..methods.averaged import Averaged
 from ..methods.optax_methods import Optax
 from ..registry import find
 from .auto import Auto
@@ -29,7 +30,7 @@ def parse(spec: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> 
         if name.strip().lower() == "auto":
             raise ValueError(f"method {spec!r}: 'auto' chooses for a whole run and cannot be a stage.")
         entry = find("methods", name)
-        method = entry.load()(**options.get(entry.name, {}))
+        method = _construct(entry.load(), options.get(entry.name, {}))
         if not colon:
             stages.append(method)
         elif count.isdigit() and int(count) > 0:
@@ -39,6 +40,13 @@ def parse(spec: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> 
     if len(stages) == 1 and not isinstance(stages[0], tuple):
         return Single(stages[0])
     return Stages(*stages)
+
+
+def _construct(cls: type[Method], given: Mapping[str, Any]) -> Method:
+    """The method; `average` is an option of every method, and wraps it."""
+    if cls is Averaged or "average" not in given:
+        return cls(**given)
+    return Averaged(cls(**{name: value for name, value in given.items() if name != "average"}), given["average"])
 
 
 def as_plan(method: Any) -> Plan:
