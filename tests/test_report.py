@@ -1,5 +1,6 @@
 """The report without a browser: reading run folders, what the page says, and that it names nothing outside itself."""
 
+import base64
 import io
 import json
 import math
@@ -7,6 +8,7 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from report_samples import write_comparison, write_run
 from rich.console import Console
@@ -14,7 +16,9 @@ from rich.console import Console
 from ravine.report import load_run, plain_summary, summary, theme, write_report
 from ravine.report.figures import END_SIGNS, history, scalars, slots, terms
 from ravine.report.load import median_run
+from ravine.report.packed import Store, narrow, unpacked
 from ravine.report.pictures import pictures
+from ravine.report.thin import MANY, limits, thin
 from ravine.report.wording import STATUSES, number, seconds
 
 ORDER = ["status", "overall", "problem-1", "problem-2", "reproduce", "provenance"]
@@ -59,6 +63,8 @@ class Page(HTMLParser):
             self.styles.append(data)
         elif self.inside and self.inside[1].get("type") == "application/json":
             self.data[self.inside[1]["id"]] = json.loads(data)
+        elif self.inside and self.inside[1].get("type") == "text/plain":
+            self.data[self.inside[1]["id"]] = unpacked(data)
         elif self.cell is not None:
             self.cell += data
 
@@ -110,7 +116,7 @@ def test_plotly_once_and_sections_in_order(page):
 def test_every_run_is_a_row_with_status_first(page, comparison):
     rows = Page(page).cells
     heads = [row for row in rows if row[0] in ("Status", "status")]
-    assert heads[0][:3] == ["Status", "Reason", "Method"]
+    assert heads[0][:4] == ["Status", "Reason", "Problem", "Method"]
     chips = tuple(words for words, _, _ in STATUSES.values())
     listed = [row for row in rows if row[0].split(" ", 1)[-1].startswith(chips) and len(row) == len(heads[0])]
     listed = listed[: len(json.loads((comparison / "compare.json").read_text())["runs"])]
@@ -121,16 +127,108 @@ def test_every_run_is_a_row_with_status_first(page, comparison):
     assert "The loss is not finite from step" in next(row for row in listed if "diverged" in row[0])[1]
     assert "holds no run.json" in next(row for row in listed if "missing" in row[0])[1]
     reached = next(row for row in listed if "reached target" in row[0])
-    assert [reached[2], reached[3], reached[-1]] == ["lm", "0", "3.21 s"]
+    assert [*reached[2:5], reached[-1]] == ["poisson2d", "lm", "0", "3.21 s"]
+
+
+def figures_of(parsed):
+    """{key: figure as written} of all blocks of a page."""
+    blocks = [v for name, v in parsed.data.items() if name.startswith("packed-") and name != "packed-records"]
+    return {key: figure for block in blocks for key, figure in block["figures"].items()}
 
 
 def test_figures_of_the_page_are_drawn_somewhere_and_exist(page):
     parsed = Page(page)
     drawn = [a["data-figure"] for _, a in parsed.tags if "data-figure" in a]
-    assert len(drawn) == len(set(drawn)) == len(parsed.data["figures"])
-    assert set(drawn) == set(parsed.data["figures"])
-    # 3 of all runs; error against seconds and work, losses, 4 terms, 4 x 3 pictures, 4 stacks of scalars a problem
-    assert len(drawn) == 3 + 2 * (2 + 1 + 4 + 12 + 4)
+    # The errors of a problem are drawn twice: against seconds and against work.
+    assert len(drawn) == len(set(drawn)) + 2 == len(figures_of(parsed)) + 2
+    assert set(drawn) == set(figures_of(parsed))
+    # 3 of all runs; errors, losses, 4 terms, 4 x 3 pictures, 4 stacks of scalars a problem
+    assert len(set(drawn)) == 3 + 2 * (1 + 1 + 4 + 12 + 4)
+
+
+def columns_used(value):
+    """Indices of the columns that a figure names."""
+    if isinstance(value, dict):
+        own = {value["column"]} if set(value) == {"column"} else set()
+        return own.union(*(columns_used(v) for v in value.values()))
+    return set().union(*map(columns_used, value)) if isinstance(value, list) else set()
+
+
+def test_columns_of_a_page_are_stored_once_and_hold_the_runs(page, comparison):
+    block = Page(page).data["packed-p1"]
+    used = [columns_used(figure) for figure in block["figures"].values()]
+    assert set().union(*used) == set(range(len(block["columns"])))
+    assert len({c["data"] for c in block["columns"]}) == len(block["columns"])
+    run = load_run(comparison / "poisson2d-adam-0")
+    errors, losses = (
+        next(f for f in block["figures"].values() if f["name"] == n) for n in ("relative L² error", "loss")
+    )
+    pair = [next(t for t in f["data"] if "adam, seed 0" in t.get("hovertemplate", "")) for f in (errors, losses)]
+    assert pair[0]["meta"]["x"] == pair[1]["meta"]["x"], "error and loss share their clocks"
+    stored = block["columns"][pair[0]["meta"]["x"]["total"]["column"]]
+    kept = np.frombuffer(base64.b64decode(stored["data"]), dtype=f"<{stored['type']}")
+    np.testing.assert_allclose(kept, run.column("seconds") + run.meta["compile_seconds"], rtol=1e-6)
+    assert list(errors["layout"]["meta"]["x"]) == ["seconds", "total", "work", "step"]
+
+
+def test_full_records_are_in_the_page(page, comparison):
+    records = Page(page).data["packed-records"]
+    listed = json.loads((comparison / "compare.json").read_text())["runs"]
+    assert len(records) == len(listed)
+    assert json.loads(records[0]) == json.loads((comparison / listed[0] / "run.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [([1.5, 1e-30, math.nan], "<f4"), ([1e-300], "<f8"), ([1e300], "<f8"), ([2.0**24 + 1], "<f8"), ([math.inf], "<f4")],
+)
+def test_single_precision_only_where_it_holds_the_values(values, kind):
+    stored = narrow(np.array(values))
+    assert stored.dtype == kind
+    np.testing.assert_allclose(stored, values, rtol=1e-6)
+
+
+def test_blocks_are_the_same_for_the_same_figures():
+    made = []
+    for _ in range(2):
+        store = Store("p1")
+        store.keep({"data": [{"y": np.linspace(0, 1, 50)}], "layout": {"height": 3}}, "name")
+        made.append(store.text())
+    assert made[0] == made[1]
+    assert unpacked(made[0])["figures"]["p1-0"]["data"] == [{"y": {"column": 0}}]
+
+
+def test_thinning_keeps_ends_stages_spikes_and_gaps(tmp_path):
+    run = load_run(write_run(tmp_path / "a", method="adam:9+lm", steps=9000, fields=False))
+    spike, gap = 151, 171
+    run.rows[spike]["loss"], run.rows[gap]["metrics.l2"] = 1e9, "NaN"
+    few = thin(run, 60)
+    steps = [row["step"] for row in few.rows]
+    assert 40 <= len(few.rows) <= 60 < len(run.rows) and steps == sorted(set(steps))
+    switch = next(i for i, row in enumerate(run.rows) if row["stage"] == 1)
+    assert {run.rows[i]["step"] for i in (0, switch, spike, gap, len(run.rows) - 1)} <= set(steps)
+    assert np.nanmin(few.column("loss")) == np.nanmin(run.column("loss"))
+    assert thin(run, len(run.rows)) is run
+    assert few.total_work == run.total_work
+
+
+def test_a_long_page_holds_less_and_says_so(tmp_path):
+    assert limits(MANY).pictures is None and limits(MANY + 1).rows < limits(MANY).rows
+    runs = []
+    for seed in range(MANY + 1):
+        problem = "b" if seed == MANY else "a"
+        changes = {"rows": 9} if seed else {}
+        runs.append(write_run(tmp_path / str(seed), problem=problem, method="lm", seed=seed, steps=4, **changes))
+    parsed = Page(write_report(runs, tmp_path / "r.html").read_text())
+    assert parsed.data["view"]["problem"] == "a"
+    later = [(t, a["data-p"]) for t, a in parsed.tags if "later" in (a.get("class") or "").split()]
+    assert later == [("tbody", "2"), ("section", "2")]
+    stacks = [f for f in figures_of(parsed).values() if f["name"] == "scalars of lm"]
+    assert [len({t["hovertemplate"] for t in f["data"] if "damping" in t["hovertemplate"]}) for f in stacks] == [1, 1]
+    parsed = Page(write_report(runs[:MANY], tmp_path / "r.html").read_text())
+    assert parsed.data["view"]["problem"] == "" and not any("later" in (a.get("class") or "") for _, a in parsed.tags)
+    (stack,) = (f for f in figures_of(parsed).values() if f["name"] == "scalars of lm")
+    assert len({t["hovertemplate"] for t in stack["data"] if "damping" in t["hovertemplate"]}) == MANY
 
 
 def test_names_and_sentences_are_escaped(tmp_path):
@@ -145,7 +243,7 @@ def test_names_and_sentences_are_escaped(tmp_path):
 def test_non_finite_values_are_gaps_and_noted(page, comparison):
     run = load_run(comparison / "poisson2d-adam-2")
     assert math.isnan(run.error) and run.rank == math.inf
-    trace = history([run], "seconds", "metrics.l2", "error", slots([run])).data[0]
+    trace = go.Figure(history([run], "metrics.l2", "error", slots([run]))).data[0]
     assert np.isnan(trace.y[40:]).all() and np.isfinite(trace.y[1:40]).all()
     assert np.isinf(run.column("grad_norm")[40:]).all()
     steps = len(run.rows) - 40
@@ -247,34 +345,40 @@ def test_unreadable_run_of_a_comparison_stays_a_row(tmp_path):
 
 def test_energies_get_a_linear_axis(tmp_path):
     run = load_run(write_run(tmp_path / "a", energy=True, main_metric=None, fields=False))
-    assert history([run], "seconds", "loss", "loss", slots([run])).layout.yaxis.type == "linear"
-    assert terms(run, log=False).layout.yaxis.type == "linear"
+    assert history([run], "loss", "loss", slots([run]))["layout"]["yaxis"]["type"] == "linear"
+    assert terms(run, log=False)["layout"]["yaxis"]["type"] == "linear"
     text = write_report([tmp_path / "a"], tmp_path / "r.html").read_text()
     assert "linear axis for lm, seed 0" in text and "the loss stands for the error" in text
 
 
 def test_stages_are_marked_and_bring_their_own_scalars(tmp_path):
     run = load_run(write_run(tmp_path / "a", method="adam:9+lm", steps=20, status="stalled"))
-    line, signs = history([run], "work", "metrics.l2", "error", slots([run])).data
+    line, signs = go.Figure(history([run], "metrics.l2", "error", slots([run]))).data
     switch = next(i for i, row in enumerate(run.rows) if row["stage"] == 1)
     assert list(signs.x) == [line.x[switch], line.x[20]]
+    assert list(signs.meta["x"]["work"]) == [run.work[switch], run.work[20]]
     assert list(signs.marker.symbol) == ["circle-open", END_SIGNS["warn"]]
-    stack = scalars([run], 0)
+    stack = go.Figure(scalars([run], 0))
     titles = [note.text for note in stack.layout.annotations]
     assert titles == ["gradient norm", "step length", "learning_rate", "damping", "rho", "trials"]
     assert stack.layout.height > 6 * 100
 
 
+def shown(fields, side=400):
+    return [(caption, go.Figure(figure)) for caption, figure in pictures(fields, side)]
+
+
 def test_pictures_of_a_field(tmp_path):
     fields = load_run(write_run(tmp_path / "a")).fields
-    (_, reference), (_, solution), (caption, error) = pictures(fields)
+    (_, reference), (_, solution), (caption, error) = shown(fields)
     exact = np.abs(fields.prediction - fields.reference)
     assert caption == f"pointwise error ≤ {number(float(exact.max()))}"
     assert reference.data[0].zmin == solution.data[0].zmin == -reference.data[0].zmax  # both signs: centred at zero
     np.testing.assert_allclose(error.data[0].customdata, exact.T.astype(np.float32))
     np.testing.assert_allclose(solution.data[0].z, fields.prediction.T, rtol=1e-6)
+    assert shown(fields, side=10)[1][1].data[0].z.shape == (10, 9)  # every fourth of 37 and 33
     same = fields._replace(prediction=fields.reference)
-    assert not np.asarray(pictures(same)[2][1].data[0].z).any()
+    assert not np.asarray(shown(same)[2][1].data[0].z).any()
 
 
 def test_summaries_put_the_status_first(comparison):

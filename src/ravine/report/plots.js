@@ -18,6 +18,7 @@ const plots = (function () {
   const blocks = new Map(); // key: {figures, columns} once it is unpacked
   const near = new Set(); // plots on the screen or not far from it
   let working = false;
+  let printing = false;
 
   async function unpack(key) {
     const bytes = Uint8Array.from(atob(document.getElementById(`packed-${key}`).textContent), (c) => c.charCodeAt(0));
@@ -70,21 +71,21 @@ const plots = (function () {
     return { traces, layout: made, entries: shown.filter((t) => t.meta && t.meta.method && t.showlegend !== false).length };
   }
 
-  const look = () => (dark.matches ? "dark" : "light");
-  const wanted = (plot) => [look(), axisOf(plot), ...view.state.hidden].join("|");
+  const look = () => (dark.matches && !printing ? "dark" : "light");
+  const wanted = (plot) => (printing ? "paper" : [look(), axisOf(plot), ...view.state.hidden].join("|"));
 
-  function draw(plot, paper) {
-    const { traces, layout, entries } = figure(plot, schemes[paper ? "light" : look()]);
+  function draw(plot) {
+    const { traces, layout, entries } = figure(plot, schemes[look()]);
     if (entries > LEGEND) layout.showlegend = false;
     if (!hover) layout.dragmode = false; // a finger on a figure scrolls the page
-    if (paper) {
+    if (printing) {
       // A4 less its margins is 680 px wide; pairs and triples share it as in the style sheet.
       layout.width = plot.closest(".triple") ? 218 : plot.closest(".pair > :not(.wide)") ? 332 : 680;
       layout.height = Math.round(0.64 * layout.height);
     }
     plot.style.height = layout.height + "px";
     Plotly.react(plot, traces, layout, config);
-    plot.drawn = paper ? "" : wanted(plot);
+    plot.drawn = wanted(plot);
     if (!plot.listens) listen(plot);
   }
 
@@ -98,7 +99,7 @@ const plots = (function () {
   }
 
   const shown = (plot) => !plot.closest("[hidden]");
-  const waiting = () => [...near].filter((plot) => shown(plot) && plot.drawn !== wanted(plot));
+  const waiting = () => (printing ? all : [...near]).filter((plot) => shown(plot) && plot.drawn !== wanted(plot));
 
   // Draws what is near the screen, one figure at a time, so that the page answers in between.
   async function work() {
@@ -147,7 +148,8 @@ const plots = (function () {
     if (entries > LEGEND) layout.legend = { orientation: "v", x: 1.02, xanchor: "left", y: 1, yanchor: "top" };
     const shape = { ...layout, width: entries > LEGEND ? width + 160 : width, paper_bgcolor: "#ffffff" };
     shape.height = Math.max(height, entries > LEGEND ? 20 * entries + 60 : 0);
-    const name = plot.getAttribute("aria-label").replace(/[^\w.+-]+/g, "-");
+    const head = plot.closest("section").querySelector("h2").textContent;
+    const name = `${head} ${plot.getAttribute("aria-label")}`.replace(/[^\w.+-]+/g, "-");
     const size = { width: shape.width, height: shape.height };
     await Plotly.downloadImage({ data: traces, layout: shape }, { format: "svg", filename: name, ...size });
   }
@@ -170,9 +172,15 @@ const plots = (function () {
     );
     all.forEach((plot) => watch.observe(plot));
     dark.addEventListener("change", work);
-    addEventListener("beforeprint", () => all.filter((p) => shown(p) && blocks.has(blockKey(p))).forEach((p) => draw(p, true)));
+    addEventListener("beforeprint", () => {
+      printing = true;
+      all.filter((plot) => shown(plot) && blocks.has(blockKey(plot))).forEach(draw);
+      work(); // what was not unpacked yet
+    });
     addEventListener("afterprint", () => {
-      for (const plot of all.filter((p) => p.drawn === "")) draw(plot);
+      printing = false;
+      all.filter((plot) => plot.drawn === "paper").forEach(draw);
+      work();
     });
   }
 

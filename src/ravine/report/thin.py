@@ -28,7 +28,7 @@ class Limits(NamedTuple):
 
 def limits(runs: int) -> Limits:
     """What a page of so many runs holds of each."""
-    return Limits(600, "all", None, 400) if runs <= MANY else Limits(120, "median", 4, 48)
+    return Limits(600, "all", None, 400) if runs <= MANY else Limits(80, "median", 4, 48)
 
 
 def thin(run: RunRecord, rows: int) -> RunRecord:
@@ -43,21 +43,24 @@ def thin(run: RunRecord, rows: int) -> RunRecord:
     if count <= rows:
         return run
     stages = np.flatnonzero(np.diff(np.nan_to_num(run.column("stage")))) + 1
-    kept = {0, count - 1, *stages.tolist()}
     columns = [run.column(key) for key in dict.fromkeys((run.error_key, "loss"))]
-    each = 2 * len(columns)
-    for block in np.array_split(np.arange(count), max(1, rows // each)):
-        for values in columns:
-            own = values[block]
-            if np.isfinite(own).any():
-                kept |= {int(block[np.nanargmin(_finite(own))]), int(block[np.nanargmax(_finite(own))])}
-            if not np.isfinite(own).all():  # a gap stays a gap
-                kept.add(int(block[np.flatnonzero(~np.isfinite(own))[0]]))
+    kept: set[int] = set()
+    for each in (2, 3, 4):  # the extremes of error and loss are often the same rows: then there is room for more blocks
+        kept = {0, count - 1, *stages.tolist()}
+        for block in np.array_split(np.arange(count), max(1, rows // each)):
+            for values in columns:
+                kept |= _telling(block, values[block])
+        if len(kept) <= rows:
+            break
     return replace(run, rows=[run.rows[i] for i in sorted(kept)])
 
 
-def _finite(values: np.ndarray) -> np.ndarray:
-    return np.where(np.isfinite(values), values, np.nan)
+def _telling(block: np.ndarray, values: np.ndarray) -> set[int]:
+    """Of the rows `block`: those of the least and the greatest value, and the first that is not finite: a gap stays."""
+    finite = np.flatnonzero(np.isfinite(values))
+    lost = np.flatnonzero(~np.isfinite(values))[:1]
+    ends = [finite[np.argmin(values[finite])], finite[np.argmax(values[finite])]] if finite.size else []
+    return {int(block[i]) for i in (*ends, *lost)}
 
 
 def thinned(runs: Sequence[RunRecord], rows: int) -> list[RunRecord]:
