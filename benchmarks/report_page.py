@@ -1,25 +1,28 @@
 """How long the report of 1,000 runs takes to write and to show, and how large it is.
 
-    python benchmarks/report_page.py [--keep FOLDER]      # prints one JSON line; appended to results/report_page.jsonl
+    python benchmarks/report_page.py [--keep FOLDER]      # prints one JSON line: results/report_page.jsonl
 
-The runs are invented: 10 problems, 20 methods, 5 seeds, 220 rows a run, a field of 41 x 41 values each. Headless Chromium
-opens the file three times with an empty profile each; reported is the median of
+The runs are invented: 10 problems, 20 methods, 5 seeds, 220 rows a run, a field of 41 x 41 values each. Headless
+Chromium opens the file three times with an empty profile each; reported is the median of
 
     first paint    the browser's first-contentful-paint, from the start of navigation
     ready          the controls answer: the selected problem is unpacked and the figures on the screen are drawn
+    ready_cpu      processor seconds of the page's process until then: on a busy machine the better number
     switch         choosing another problem in the selector until its figures on the screen are drawn
 
-in wall seconds on whatever else the machine does; run it on an idle one. Needs a Chromium on PATH.
+in wall seconds; `load` says what else the machine was doing. Writing is measured too, in wall and in processor seconds.
+Needs a Chromium on PATH (it is driven by tests/chromium.py).
 """
 
 from __future__ import annotations
 
 import argparse
-import datetime
 import gzip
 import json
+import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -50,8 +53,9 @@ def invented_rows(rng: np.random.Generator, method: int, steps: np.ndarray) -> l
         {
             "step": int(n), "seconds": s, "cpu_seconds": 1.02 * s, "stage": 0, "method": f"method{method}",
             "loss": e * e, "grad_norm": 3 * e * a, "step_norm": 0.1 * e * b, "status": word,
-            "counts.residual": int(n), "counts.vjp": int(n), "terms.interior": 0.9 * e * e, "terms.boundary": 0.1 * e * e,
-            "metrics.l2": e, "metrics.linf": 2 * e, "scalars.damping": 1e-3 * c, "scalars.trials": d,
+            "counts.residual": int(n), "counts.vjp": int(n), "metrics.l2": e,
+            "terms.interior": 0.9 * e * e, "terms.boundary": 0.1 * e * e, "metrics.linf": 2 * e,
+            "scalars.damping": 1e-3 * c, "scalars.trials": d,
         }
         for n, s, e, a, b, c, d, word in zip(steps, seconds, error, *noise, closing, strict=True)
     ]  # fmt: skip
@@ -93,3 +97,75 @@ def comparison(folder: Path) -> Path:
                 invent(folder / runs[-1], problem, method, seed)
     (folder / "compare.json").write_text(dumps({"format": 1, "command": "ravine compare ...", "runs": runs}))
     return folder
+
+
+DRAWN = "document.documentElement.dataset.figures === 'drawn'"
+PAINT = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+SWITCH = """new Promise((done) => {
+  const begun = performance.now();
+  const drawn = () => document.documentElement.dataset.figures === "drawn";
+  const look = () => (drawn() ? done(performance.now() - begun) : setTimeout(look));
+  view.set({ problem: "problem7" });
+  requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(look))); // what came near the screen is known
+})"""
+
+
+def opened(page: Path) -> dict[str, float]:
+    """Seconds of one opening in a browser of its own."""
+    from chromium import Browser, find
+
+    program = find()
+    if program is None:
+        raise SystemExit(
+            "report_page.py: there is no Chromium on PATH; install one, such as `apt-get install chromium`."
+        )
+    with tempfile.TemporaryDirectory() as scratch, Browser(program, Path(scratch)) as browser:
+        browser.send("Performance.enable")
+        browser.open(page.as_uri(), DRAWN)
+        spent = {m["name"]: m["value"] for m in browser.send("Performance.getMetrics")["metrics"]}["ProcessTime"]
+        paint, ready = browser.run(f"[{PAINT}, performance.getEntriesByName('drawn')[0].startTime]")
+        browser.run("document.getElementById('problem-1').scrollIntoView()")
+        time.sleep(1)
+        browser.wait(DRAWN)
+        switch = browser.run(SWITCH)
+        if browser.console or browser.outside():
+            raise SystemExit(f"report_page.py: the page logged {browser.console} and asked for {browser.outside()}.")
+    return {"first_paint": paint / 1e3, "ready": ready / 1e3, "ready_cpu": spent, "switch": switch / 1e3}
+
+
+def measured(folder: Path) -> dict:
+    """Writes the report of the comparison in `folder` and opens it."""
+    begun, spent = time.perf_counter(), time.process_time()
+    page = write_report([folder], folder / "report.html")
+    written = {"write_wall": time.perf_counter() - begun, "write_cpu": time.process_time() - spent}
+    text = page.read_bytes()
+    size = {"bytes": len(text), "bytes_without_plotly": len(text) - len(get_plotlyjs().encode())}
+    times = [opened(page) for _ in range(3)]
+    medians = {name: statistics.median(t[name] for t in times) for name in times[0]}
+    return size | {"bytes_gzip": len(gzip.compress(text))} | {k: round(v, 3) for k, v in (written | medians).items()}
+
+
+def browser_version() -> str:
+    from chromium import find
+
+    return subprocess.run([find() or "chromium", "--version"], capture_output=True, text=True).stdout.strip()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", type=Path, help="folder of the invented runs and the page (default: temporary)")
+    keep = parser.parse_args().keep
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = keep or Path(scratch) / "all"
+        if not (folder / "compare.json").exists():
+            comparison(folder)
+        found = measured(folder)
+    about = {"runs": PROBLEMS * METHODS * SEEDS, "rows": ROWS, **found, "unit": "seconds, bytes"}
+    about |= {"machine": f"{platform.machine()} {platform.system()}", "cores": len(os.sched_getaffinity(0))}
+    about |= {"load": round(os.getloadavg()[0], 1), "browser": browser_version(), "python": platform.python_version()}
+    about |= {"plotly": version("plotly"), "numpy": version("numpy"), "commit": commit()}
+    print(json.dumps(about), flush=True)
+
+
+if __name__ == "__main__":
+    main()

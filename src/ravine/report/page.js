@@ -56,9 +56,11 @@
   }
 
   document.documentElement.classList.remove("starting");
+  const able = "DecompressionStream" in window;
+  at("old").hidden = able;
   tables.begin();
-  plots.begin();
-  for (const show of [showControls, tables.show, plots.show]) {
+  if (able) plots.begin();
+  for (const show of [showControls, tables.show, ...(able ? [plots.show] : [])]) {
     view.onChange(show);
     show(view.state);
   }
