@@ -187,7 +187,7 @@ def terms(run: RunRecord, log: bool) -> dict[str, Any]:
         traces.append(
             dict(
                 type="scatter",
-                x=xs["seconds"],
+                x=next(iter(xs.values())),
                 y=_gaps(run.column(key), log),
                 name=escaped(name),
                 mode="lines",

@@ -89,7 +89,7 @@ def steps(curves: Mapping[str, Steps], slot: Mapping[str, int], x: str, y: str, 
     jumps = jumps[jumps > 0]
     start = left or (jumps.min() / 1.5 if jumps.size else 1.0)
     end = 1.5 * max(jumps.max(), start) if jumps.size else 10.0 * start
-    traces = []
+    traces: list[dict[str, Any]] = []
     for method, curve in curves.items():
         inside = curve.x[curve.x > start]
         xs = np.concatenate([[start], inside, [end]])
