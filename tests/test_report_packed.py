@@ -1,4 +1,4 @@
-"""What a page holds of the runs: columns of numbers, once each, in the precision they need, and few rows of long runs."""
+"""What a page holds of the runs: columns of numbers, once each, as precise as they need be; few rows of long runs."""
 
 import base64
 import math
