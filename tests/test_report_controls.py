@@ -304,6 +304,28 @@ def test_every_kind_of_figure_is_saved_as_svg(tab):
     assert all(method in errors for method in METHODS) and "steady seconds" in errors
 
 
+def test_of_many_methods_the_list_is_the_legend_and_a_saved_figure_names_all(browser, tmp_path):
+    methods = ("adam", "lbfgs", "ssbroyden", "lm", "adam:9+lm", "lbfgs:9+lm", "ssbroyden:9+lm")
+    folder = write_comparison(tmp_path / "c", ("poisson2d",), methods, seeds=1, scale=0.1)
+    browser.resize(*SIZES["desktop"])
+    for file in browser.files.iterdir():
+        file.unlink()
+    browser.open(write_report([folder], tmp_path / "r.html").as_uri(), DRAWN)
+    assert several(browser, ".chips [data-name]", "e.textContent.trim()") == list(methods)
+    assert set(traces(browser, ERRORS)) == set(methods)
+    assert browser.run(f"{element(ERRORS)}.querySelectorAll('.legend').length") == 0
+    browser.click(f"{element(ERRORS)}.nextElementSibling")
+    image = browser.saved(1)[0].read_text()
+    root = ElementTree.fromstring(image)
+    legend = next(e for e in root.iter() if e.get("class") == "legend")
+    assert [e.text for e in legend.iter() if e.get("class") == "legendtext"] == list(methods)
+    browser.run(f"view.toggle('lm'), {FRAMES}")
+    browser.wait(
+        f"{DRAWN} && {element(ERRORS)}.querySelectorAll('.legend').length === 1"
+    )  # six have room in the figure
+    assert browser.console == [] and browser.outside() == []
+
+
 def test_what_the_mouse_points_at_stands_out_everywhere(browser, page):
     browser.resize(*SIZES["desktop"])
     browser.open(page, DRAWN)

@@ -146,7 +146,7 @@ const plots = (function () {
     await block(blockKey(plot));
     const { traces, layout, entries } = figure(plot, schemes.light);
     const [width, height] = [Math.max(640, plot.clientWidth), layout.height];
-    if (entries > LEGEND) layout.legend = { orientation: "v", x: 1.02, xanchor: "left", y: 1, yanchor: "top" };
+    if (entries > LEGEND) layout.legend = { orientation: "v", x: 1.02, xanchor: "left", y: 1, tracegroupgap: 0 };
     const shape = { ...layout, width: entries > LEGEND ? width + 160 : width, paper_bgcolor: "#ffffff" };
     shape.height = Math.max(height, entries > LEGEND ? 20 * entries + 60 : 0);
     const head = plot.closest("section").querySelector("h2").textContent;
