@@ -161,7 +161,7 @@ def main() -> None:
             comparison(folder)
         found = measured(folder)
     about = {"runs": PROBLEMS * METHODS * SEEDS, "rows": ROWS, **found, "unit": "seconds, bytes"}
-    about |= {"machine": f"{platform.machine()} {platform.system()}", "cores": len(os.sched_getaffinity(0))}
+    about |= {"machine": f"{platform.machine()} {platform.system()}", "cores": os.cpu_count()}
     about |= {"load": round(os.getloadavg()[0], 1), "browser": browser_version(), "python": platform.python_version()}
     about |= {"plotly": version("plotly"), "numpy": version("numpy"), "commit": commit()}
     print(json.dumps(about), flush=True)
