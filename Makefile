@@ -53,6 +53,7 @@ bench: env  ## the benchmarks (hours on an idle machine); each file in benchmark
 	$(BIN)/python benchmarks/quasi_newton.py
 	$(BIN)/python benchmarks/twins.py
 	$(BIN)/python benchmarks/soap_step.py
+	$(BIN)/python benchmarks/report_page.py
 	$(BIN)/python benchmarks/accuracy.py run
 	$(BIN)/python benchmarks/accuracy.py table
 

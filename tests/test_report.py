@@ -8,6 +8,7 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 from report_samples import write_comparison, write_run
 from rich.console import Console
@@ -15,8 +16,9 @@ from rich.console import Console
 from ravine.report import load_run, plain_summary, summary, theme, write_report
 from ravine.report.figures import END_SIGNS, history, scalars, slots, terms
 from ravine.report.load import median_run
-from ravine.report.page import _error_figures
+from ravine.report.packed import unpacked
 from ravine.report.pictures import pictures
+from ravine.report.sections import _error_figure
 from ravine.report.wording import STATUSES, number, seconds
 
 ORDER = ["status", "overall", "problem-1", "problem-2", "reproduce", "provenance"]
@@ -61,6 +63,8 @@ class Page(HTMLParser):
             self.styles.append(data)
         elif self.inside and self.inside[1].get("type") == "application/json":
             self.data[self.inside[1]["id"]] = json.loads(data)
+        elif self.inside and self.inside[1].get("type") == "text/plain":
+            self.data[self.inside[1]["id"]] = unpacked(data)
         elif self.cell is not None:
             self.cell += data
 
@@ -112,7 +116,7 @@ def test_plotly_once_and_sections_in_order(page):
 def test_every_run_is_a_row_with_status_first(page, comparison):
     rows = Page(page).cells
     heads = [row for row in rows if row[0] in ("Status", "status")]
-    assert heads[0][:3] == ["Status", "Reason", "Method"]
+    assert heads[0][:4] == ["Status", "Reason", "Problem", "Method"]
     chips = tuple(words for words, _, _ in STATUSES.values())
     listed = [row for row in rows if row[0].split(" ", 1)[-1].startswith(chips) and len(row) == len(heads[0])]
     listed = listed[: len(json.loads((comparison / "compare.json").read_text())["runs"])]
@@ -123,16 +127,30 @@ def test_every_run_is_a_row_with_status_first(page, comparison):
     assert "The loss is not finite from step" in next(row for row in listed if "diverged" in row[0])[1]
     assert "holds no run.json" in next(row for row in listed if "missing" in row[0])[1]
     reached = next(row for row in listed if "reached target" in row[0])
-    assert [reached[2], reached[3], reached[-1]] == ["lm", "0", "3.21 s"]
+    assert [*reached[2:5], reached[-1]] == ["poisson2d", "lm", "0", "3.21 s"]
+
+
+def figures_of(parsed):
+    """{key: figure as written} of all blocks of a page."""
+    blocks = [v for name, v in parsed.data.items() if name.startswith("packed-") and name != "packed-records"]
+    return {key: figure for block in blocks for key, figure in block["figures"].items()}
 
 
 def test_figures_of_the_page_are_drawn_somewhere_and_exist(page):
     parsed = Page(page)
     drawn = [a["data-figure"] for _, a in parsed.tags if "data-figure" in a]
-    assert len(drawn) == len(set(drawn)) == len(parsed.data["figures"])
-    assert set(drawn) == set(parsed.data["figures"])
-    # 3 of all runs; error against seconds and work, losses, 4 terms, 4 x 3 pictures, 4 stacks of scalars a problem
-    assert len(drawn) == 3 + 2 * (2 + 1 + 4 + 12 + 4)
+    # The errors of a problem are drawn twice: against seconds and against work.
+    assert len(drawn) == len(set(drawn)) + 2 == len(figures_of(parsed)) + 2
+    assert set(drawn) == set(figures_of(parsed))
+    # 3 of all runs; errors, losses, 4 terms, 4 x 3 pictures, 4 stacks of scalars a problem
+    assert len(set(drawn)) == 3 + 2 * (1 + 1 + 4 + 12 + 4)
+
+
+def test_full_records_are_in_the_page(page, comparison):
+    records = Page(page).data["packed-records"]
+    listed = json.loads((comparison / "compare.json").read_text())["runs"]
+    assert len(records) == len(listed)
+    assert json.loads(records[0]) == json.loads((comparison / listed[0] / "run.json").read_text())
 
 
 def test_names_and_sentences_are_escaped(tmp_path):
@@ -147,7 +165,7 @@ def test_names_and_sentences_are_escaped(tmp_path):
 def test_non_finite_values_are_gaps_and_noted(page, comparison):
     run = load_run(comparison / "poisson2d-adam-2")
     assert math.isnan(run.error) and run.rank == math.inf
-    trace = history([run], "seconds", "metrics.l2", "error", slots([run])).data[0]
+    trace = go.Figure(history([run], "metrics.l2", "error", slots([run]))).data[0]
     assert np.isnan(trace.y[40:]).all() and np.isfinite(trace.y[1:40]).all()
     assert np.isinf(run.column("grad_norm")[40:]).all()
     steps = len(run.rows) - 40
@@ -249,34 +267,40 @@ def test_unreadable_run_of_a_comparison_stays_a_row(tmp_path):
 
 def test_energies_get_a_linear_axis(tmp_path):
     run = load_run(write_run(tmp_path / "a", energy=True, main_metric=None, fields=False))
-    assert history([run], "seconds", "loss", "loss", slots([run])).layout.yaxis.type == "linear"
-    assert terms(run, log=False).layout.yaxis.type == "linear"
+    assert history([run], "loss", "loss", slots([run]))["layout"]["yaxis"]["type"] == "linear"
+    assert terms(run, log=False)["layout"]["yaxis"]["type"] == "linear"
     text = write_report([tmp_path / "a"], tmp_path / "r.html").read_text()
     assert "linear axis for lm, seed 0" in text and "the loss stands for the error" in text
 
 
 def test_stages_are_marked_and_bring_their_own_scalars(tmp_path):
     run = load_run(write_run(tmp_path / "a", method="adam:9+lm", steps=20, status="stalled"))
-    line, signs = history([run], "work", "metrics.l2", "error", slots([run])).data
+    line, signs = go.Figure(history([run], "metrics.l2", "error", slots([run]))).data
     switch = next(i for i, row in enumerate(run.rows) if row["stage"] == 1)
     assert list(signs.x) == [line.x[switch], line.x[20]]
+    assert list(signs.meta["x"]["work"]) == [run.work[switch], run.work[20]]
     assert list(signs.marker.symbol) == ["circle-open", END_SIGNS["warn"]]
-    stack = scalars([run], 0)
+    stack = go.Figure(scalars([run], 0))
     titles = [note.text for note in stack.layout.annotations]
     assert titles == ["gradient norm", "step length", "learning_rate", "damping", "rho", "trials"]
     assert stack.layout.height > 6 * 100
 
 
+def shown(fields, side=400):
+    return [(caption, go.Figure(figure)) for caption, figure in pictures(fields, side)]
+
+
 def test_pictures_of_a_field(tmp_path):
     fields = load_run(write_run(tmp_path / "a")).fields
-    (_, reference), (_, solution), (caption, error) = pictures(fields)
+    (_, reference), (_, solution), (caption, error) = shown(fields)
     exact = np.abs(fields.prediction - fields.reference)
     assert caption == f"pointwise error ≤ {number(float(exact.max()))}"
     assert reference.data[0].zmin == solution.data[0].zmin == -reference.data[0].zmax  # both signs: centred at zero
     np.testing.assert_allclose(error.data[0].customdata, exact.T.astype(np.float32))
     np.testing.assert_allclose(solution.data[0].z, fields.prediction.T, rtol=1e-6)
+    assert shown(fields, side=10)[1][1].data[0].z.shape == (10, 9)  # every fourth of 37 and 33
     same = fields._replace(prediction=fields.reference)
-    assert not np.asarray(pictures(same)[2][1].data[0].z).any()
+    assert not np.asarray(shown(same)[2][1].data[0].z).any()
 
 
 def test_a_field_of_one_coordinate_is_drawn_as_lines(tmp_path):
@@ -285,7 +309,7 @@ def test_a_field_of_one_coordinate_is_drawn_as_lines(tmp_path):
     known = dict(axis0=x, labels=np.array(["eigenvalue"]), reference=np.sin(x), prediction=np.sin(x) + 1e-3 * x)
     np.savez(folder / "fields.npz", **known)
     run = load_run(folder)
-    (both, lines), (caption, error) = pictures(run.fields)
+    (both, lines), (caption, error) = shown(run.fields)
     assert both == "reference and solution" and [t.name for t in lines.data] == ["reference", "solution"]
     np.testing.assert_array_equal(lines.data[1].y, known["prediction"])
     assert lines.layout.xaxis.type == "log" and lines.layout.xaxis.title.text == "eigenvalue"
@@ -293,8 +317,8 @@ def test_a_field_of_one_coordinate_is_drawn_as_lines(tmp_path):
     np.testing.assert_allclose(error.data[0].y, 1e-3 * x, rtol=1e-9)
     for level, drawn in ((run.rank / 10, True), (run.rank / 1e5, False)):  # too far below, it would flatten the curves
         stated = dataclasses.replace(run, meta=run.meta | {"reference_error": {"l2": level, "linf": run.rank}})
-        for figure, _ in _error_figures([stated], "l2", slots([run])):
-            assert (level in [shape.y0 for shape in figure.layout.shapes]) == drawn
+        figure = go.Figure(_error_figure([stated], "l2", slots([run])))
+        assert (level in [shape.y0 for shape in figure.layout.shapes]) == drawn
     assert "reference and solution" in write_report([folder], tmp_path / "r.html").read_text()
     np.savez(folder / "fields.npz", **known | {"prediction": np.zeros(6)})
     assert "on axes of 7 points" in load_run(folder).notes[0]

@@ -5,32 +5,20 @@ Skipped, with the reason, where no Chromium is found.
 
 import json
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from chromium import FLAGS, NAMES, find
 from report_samples import write_comparison
 
 from ravine.report import theme, write_report
 
 pytestmark = pytest.mark.slow
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-sync",
-    "--disable-component-update",
-    "--no-first-run",
-    "--hide-scrollbars",
-    "--virtual-time-budget=8000",
-    "--enable-logging=stderr",
-]
+WAIT = ["--virtual-time-budget=8000", "--enable-logging=stderr"]
+TALL = "--window-size=1280,12000"  # figures are drawn near the screen: all of them here
 DARK = "--blink-settings=preferredColorScheme=0"
 
 
@@ -42,8 +30,7 @@ class Visit(NamedTuple):
 
 @pytest.fixture(scope="module")
 def browser():
-    found = next((path for path in map(shutil.which, NAMES) if path), None)
-    return found or pytest.skip(f"no Chromium on PATH (looked for {', '.join(NAMES)}), so the page was not opened")
+    return find() or pytest.skip(f"no Chromium on PATH (looked for {', '.join(NAMES)}), so the page was not opened")
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +38,15 @@ def visit(browser, tmp_path_factory):
     def open_page(page: Path, *flags: str) -> Visit:
         scratch = tmp_path_factory.mktemp("browser")
         log = scratch / "net.json"
-        extra = [f"--user-data-dir={scratch / 'profile'}", f"--log-net-log={log}", "--dump-dom", *flags, page.as_uri()]
-        done = subprocess.run([browser, *FLAGS, *extra], capture_output=True, text=True, timeout=120, check=True)
+        extra = [
+            f"--user-data-dir={scratch / 'profile'}",
+            f"--log-net-log={log}",
+            "--dump-dom",
+            TALL,
+            *flags,
+            page.as_uri(),
+        ]
+        done = subprocess.run([browser, *FLAGS, *WAIT, *extra], capture_output=True, text=True, timeout=120, check=True)
         return Visit(done.stdout, re.findall(r".*CONSOLE.*", done.stderr), requests(log))
 
     return open_page
@@ -79,7 +73,7 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def light(visit, page):
-    return visit(page, "--window-size=1280,1000")
+    return visit(page)
 
 
 def rgb(colour: str) -> str:
@@ -103,6 +97,11 @@ def test_every_figure_is_drawn_and_the_console_is_silent(light, page):
     asked = len(re.findall(r'data-figure="', page.read_text()))
     assert plots(light.dom) == asked == 3 + 2 + 1 + 3 + 9 + 3
     assert light.console == []
+
+
+def test_figures_far_from_the_screen_wait(visit, page):
+    seen = visit(page, "--window-size=1280,700")
+    assert plots(seen.dom) < 6 and seen.dom.count('data-figures="drawn"') == 1
 
 
 def test_no_request_is_made(light):
@@ -179,29 +178,6 @@ def test_figures_are_redrawn_when_the_scheme_changes_and_for_print(visit, page):
     assert rgb(theme.TEXT["light"]) in drawn and rgb(theme.TEXT["dark"]) not in drawn
     widths = {int(w) for w in re.findall(r'<svg class="main-svg"[^>]* width="(\d+)"', drawn)}
     assert widths == {218, 332, 680}
-
-
-def test_a_phone_scrolls_tables_not_the_page(visit, page):
-    """375 px wide; the window of a headless browser cannot be that narrow, a frame can."""
-    measure = """addEventListener("load", () => parent.postMessage({
-      page: document.documentElement.scrollWidth, window: innerWidth,
-      plots: Math.max(...[...document.querySelectorAll(".main-svg")].map((s) => s.getBoundingClientRect().right)),
-      cells: Math.max(...[...document.querySelectorAll(".status td")].map((c) => c.getBoundingClientRect().right)),
-      reasons: Math.min(...[...document.querySelectorAll(".status .reason")].map((c) => c.clientWidth)),
-      tables: Math.max(...[...document.querySelectorAll("table")].map((t) => t.scrollWidth)) }, "*"));"""
-    copy = with_script(page, "phone.html", measure, head=True)
-    frame = page.with_name("frame.html")
-    frame.write_text(
-        '<body><script>addEventListener("message", (m) => document.title = JSON.stringify(m.data));</script>'
-        f'<iframe src="{copy.name}" style="width:375px; height:800px; border:0"></iframe>'
-    )
-    title = re.search(r"<title>(\{.*?\})</title>", visit(frame).dom)
-    assert title, "the frame did not report"
-    seen = json.loads(title[1])
-    assert seen["window"] == seen["page"] == 375
-    assert seen["plots"] <= 375 < seen["tables"]
-    assert seen["cells"] <= 375, "the status, its reason and its numbers are read without scrolling sideways"
-    assert seen["reasons"] > 300, "the reason has the whole width"
 
 
 def test_prints_to_pages(visit, page, tmp_path):

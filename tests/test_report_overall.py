@@ -4,6 +4,7 @@ import re
 
 import bench_samples as samples
 import numpy as np
+import plotly.graph_objects as go
 import pytest
 
 from ravine.bench.profiles import Steps
@@ -28,7 +29,7 @@ def made(tmp_path, seeds=8, methods=("adam", "lm"), problems=("poisson2d",), **e
 
 def section(folders):
     runs = [load_run(folder) for folder in folders]
-    return overall(runs, slots(runs), lambda figure, label: figure)
+    return overall(runs, slots(runs), lambda figure, label: go.Figure(figure))
 
 
 def traces(figure):
@@ -63,7 +64,7 @@ def test_colours_and_dashes_are_those_of_the_other_figures(tmp_path):
 def test_success_rates_and_claims(tmp_path):
     found = section(made(tmp_path))
     assert found["title"] == "All runs together" and found["targets"] == ["1e-02", "1e-04", "1e-06"]
-    assert found["success"] == [(m, [("8 of 8", "68–100 %")] * 3) for m in ("adam", "lm")]
+    assert found["success"] == [(m, [("8 of 8", "68–100 %", 1.0)] * 3) for m in ("adam", "lm")]
     assert len(found["claims"]) == 3 and found["claims"][0].startswith("adam reaches error 1e-02 in fewer seconds")
     assert found["others"] == ["no claim: adam and lm on poisson2d, final error: all methods are equal in every pair."]
 
@@ -132,6 +133,6 @@ def test_methods_told_apart_by_options_get_colours_of_their_own(tmp_path):
     ],
 )
 def test_step_functions_begin_at_the_left_edge(x, y, left, shown, heights):
-    (trace,) = steps({"lm": Steps(np.array(x), np.array(y))}, {"lm": 0}, "x", "y", left).data
+    (trace,) = go.Figure(steps({"lm": Steps(np.array(x), np.array(y))}, {"lm": 0}, "x", "y", left)).data
     np.testing.assert_allclose(trace.x, shown)
     np.testing.assert_allclose(trace.y, heights)

@@ -1,22 +1,28 @@
-"""The figures of one problem, as plotly figures without colours: each trace names a palette slot in `meta`.
+"""The figures of one problem, as plotly figures in plain dictionaries (their objects would cost a second a figure of
+many runs). They have no colours: each trace names a palette slot and its method in `meta`.
 
-Log axes show powers of ten. A value that is not finite, or not positive on a log axis, is a gap.
+Log axes show powers of ten. A value that is not finite, or not positive on a log axis, is a gap. Curves of runs can be
+drawn against each of AXES: `meta.x` of a trace holds its readings, `layout.meta.x` the axis that goes with them.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from . import theme
 from .load import RunRecord, median_run
 from .wording import metric_words, status_words
 
-AXES = {"seconds": "steady seconds", "work": "work (residual evaluations)", "step": "step"}
+AXES = {
+    "seconds": "steady seconds",
+    "total": "seconds with compilation",
+    "work": "work (residual evaluations)",
+    "step": "step",
+}
 PANEL = 124  # height in pixels of one panel of a stack
 DECADES_FOR_LOG = 2.0
 END_SIGNS = {"good": "circle", "plain": "square", "warn": "triangle-up", "bad": "x"}
@@ -32,8 +38,13 @@ def escaped(label: str) -> str:
     return html.escape(label, quote=False)
 
 
-def _abscissa(run: RunRecord, x: str) -> np.ndarray:
-    return run.work if x == "work" else run.column(x)
+def readings(run: RunRecord) -> dict[str, np.ndarray]:
+    """{axis: (rows,) readings of the run}, of those of AXES that the run has."""
+    seconds = run.column("seconds")
+    found = {"seconds": seconds, "work": run.work, "step": run.column("step")}
+    if (compilation := run.value("compile_seconds")) is not None:
+        found["total"] = seconds + compilation
+    return {axis: found[axis] for axis in AXES if axis in found and np.isfinite(found[axis]).any()}
 
 
 def _gaps(values: np.ndarray, log: bool) -> np.ndarray:
@@ -42,32 +53,37 @@ def _gaps(values: np.ndarray, log: bool) -> np.ndarray:
     return np.where(shown, values, np.nan)
 
 
-def _axis(title: str | None, log: bool, values: list[np.ndarray]) -> dict:
+def axis(title: str | None, log: bool, values: list[np.ndarray]) -> dict:
     """A log axis over more than two decades gets ticks at powers of ten only, over one decade also at 2 and 5;
     plotly draws powers a quarter larger than the size it is given."""
-    axis = dict(title=dict(text=title), type="log" if log else "linear")
+    made: dict[str, Any] = dict(title=dict(text=title), type="log" if log else "linear")
     seen = np.concatenate([v[np.isfinite(v)] for v in values]) if values else np.empty(0)
     if not log or not seen.size:
-        return axis
+        return made
     decades = float(np.log10(seen.max()) - np.log10(seen.min()))
     apart = 0.72 if decades > DECADES_FOR_LOG else 0.45  # decades between ticks: plotly's bounds are 0.7 and 0.3
     ticks = dict(nticks=min(7, int(decades / apart))) if decades > 1 else {}
-    return axis | ticks | dict(tickfont=dict(size=10))
+    return made | ticks | dict(tickfont=dict(size=10))
 
 
-def layout(figure: go.Figure, height: int, x: str, xlog: bool, y: str | None, ylog: bool) -> go.Figure:
-    """Size, margins, legend and axes that all figures of lines share; `x` names a column of AXES or is a title."""
-    figure.update_layout(
-        template=None,
-        height=height,
-        margin=dict(l=8, r=12, t=26, b=8),
-        hovermode="closest",
-        uirevision="kept",
-        legend=dict(orientation="h", x=0, y=1.02, yanchor="bottom", xanchor="left"),
-        xaxis=_axis(AXES.get(x, x), xlog, [np.asarray(trace.x) for trace in figure.data]),
-        yaxis=_axis(y, ylog, [np.asarray(trace.y) for trace in figure.data]),
-    )
-    return figure
+def layout(height: int, xaxis: dict, yaxis: dict, **more: Any) -> dict:
+    """Size, margins and legend that all figures of lines share."""
+    legend = dict(orientation="h", x=0, y=1.02, yanchor="bottom", xanchor="left")
+    shared = dict(height=height, margin=dict(l=8, r=12, t=26, b=8), hovermode="closest", legend=legend)
+    return shared | dict(xaxis=xaxis, yaxis=yaxis) | more
+
+
+def _lines(traces: list[dict], height: int, name: str, log: bool, legend: bool) -> dict[str, Any]:
+    """The figure of these traces against the first of AXES that they have, with the others at hand in `meta`."""
+    lines = [t for t in traces if t["mode"] == "lines"]
+    xaxes = {}
+    for x, title in AXES.items():
+        seen = [_gaps(t["meta"]["x"][x], True) for t in lines if x in t["meta"]["x"]]
+        if seen:
+            xaxes[x] = axis(title, True, seen)
+    first = next(iter(xaxes))
+    yaxis = axis(name, log, [t["y"] for t in lines])
+    return {"data": traces, "layout": layout(height, xaxes[first], yaxis, showlegend=legend, meta=dict(x=xaxes))}
 
 
 def positive(runs: Sequence[RunRecord], keys: Sequence[str]) -> bool:
@@ -76,55 +92,53 @@ def positive(runs: Sequence[RunRecord], keys: Sequence[str]) -> bool:
     return not any((c[np.isfinite(c)] < 0).any() for c in columns)
 
 
-def history(runs: Sequence[RunRecord], x: str, key: str, name: str, slot: dict[str, int]) -> go.Figure:
-    """`key` of every run against `x`: one colour and dash a method, the median seed thick, the others thin.
+def history(runs: Sequence[RunRecord], key: str, name: str, slot: dict[str, int]) -> dict[str, Any]:
+    """`key` of every run against AXES: one colour and dash a method, the median seed thick, the others thin.
 
     A ring marks the first row of a new stage, the sign at the end how the run ended (round: reached its target
     or converged; square: budget spent; triangle: stalled or interrupted; cross: diverged or failed).
     """
     log = positive(runs, [key])
-    figure = go.Figure()
+    traces = []
     for method, own in _by_method(runs).items():
         main = median_run(own)
         for run in sorted(own, key=lambda r: r is main):  # the thick line on top
             if len(run.rows):
-                figure.add_traces(_history_traces(run, x, key, slot[method], run is main, log))
-    layout(figure, 400, x, True, name, log)
-    figure.update_layout(showlegend=len(slot) > 1)
-    return figure
+                traces += _history_traces(run, key, slot[method], run is main, log)
+    return _lines(traces, 400, name, log, len(slot) > 1)
 
 
-def _history_traces(run: RunRecord, x: str, key: str, slot: int, main: bool, log: bool) -> list[go.Scatter]:
+def _history_traces(run: RunRecord, key: str, slot: int, main: bool, log: bool) -> list[dict]:
     """The line, and the signs on it; the signs apart, or the legend would show a dot in the dash."""
-    xs, ys = _gaps(_abscissa(run, x), True), _gaps(run.column(key), log)
-    facts = np.stack([run.column(c) for c in ("step", "loss", run.error_key, "seconds")] + [run.work], axis=-1)
+    xs, ys = readings(run), _gaps(run.column(key), log)
+    facts = [run.column(c) for c in ("step", "loss", run.error_key, "seconds")] + [run.work]
     error = metric_words(run.main_metric)
     hover = f"<b>{escaped(run.label)}</b><br>step %{{customdata[0]:,.0f}}<br>loss %{{customdata[1]:.3g}}"
     hover += f"<br>{escaped(error)} %{{customdata[2]:.3g}}" if run.main_metric else ""
     hover += "<br>%{customdata[3]:.3g} s · work %{customdata[4]:,.0f}<extra></extra>"
-    shared = dict(legendgroup=run.method, opacity=1.0 if main else 0.55, meta=dict(slot=slot))
-    line = go.Scatter(
-        x=xs,
+    first = next(iter(xs))
+    shared = dict(type="scatter", legendgroup=run.method, opacity=1.0 if main else 0.55)
+    line = dict(
+        x=xs[first],
         y=ys,
         name=escaped(run.method),
         showlegend=main,
         mode="lines",
         line=dict(width=2.2 if main else 1.0, dash=theme.dash(slot)),
-        customdata=facts,
         hovertemplate=hover,
-        **shared,
+        meta=dict(slot=slot, method=run.method, x=xs, hover=facts),
     )
-    rows, symbols = _signs(run, xs, ys)
-    signs = go.Scatter(
-        x=xs[rows],
+    rows, symbols = _signs(run, xs[first], ys)
+    signs = dict(
+        x=xs[first][rows],
         y=ys[rows],
         showlegend=False,
         mode="markers",
         marker=dict(size=9, symbol=symbols),
         hoverinfo="skip",
-        **shared,
+        meta=dict(slot=slot, method=run.method, x={k: v[rows] for k, v in xs.items()}),
     )
-    return [line, signs]
+    return [shared | line, shared | signs]
 
 
 def _signs(run: RunRecord, xs: np.ndarray, ys: np.ndarray) -> tuple[list[int], list[str]]:
@@ -146,68 +160,71 @@ def _by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
     return grouped
 
 
-def add_level(figure: go.Figure, value: float | None, label: str) -> None:
+def add_level(figure: dict[str, Any], value: float | None, label: str) -> None:
     """A dotted horizontal line on a log axis, e.g. the target or the error of the reference itself."""
-    if value is not None and np.isfinite(value) and value > 0 and figure.layout.yaxis.type == "log":
-        figure.add_hline(y=value, line=dict(color="#808890", width=1, dash="dot"))
-        # Annotations, unlike lines, are placed by the logarithm.
-        place = dict(x=0, xref="paper", xanchor="left", y=float(np.log10(value)), yanchor="bottom")
-        figure.add_annotation(text=escaped(label), showarrow=False, font=dict(size=11), **place)
+    shown = figure["layout"]
+    if value is None or not np.isfinite(value) or value <= 0 or shown["yaxis"]["type"] != "log":
+        return
+    line = dict(color="#808890", width=1, dash="dot")
+    ends = dict(type="line", xref="paper", x0=0, x1=1, y0=value, y1=value)
+    shown.setdefault("shapes", []).append(ends | dict(line=line))
+    # Annotations, unlike lines, are placed by the logarithm.
+    place = dict(x=0, xref="paper", xanchor="left", y=float(np.log10(value)), yanchor="bottom")
+    text = dict(text=escaped(label), showarrow=False, font=dict(size=11))
+    shown.setdefault("annotations", []).append(place | text)
 
 
-def terms(run: RunRecord, log: bool) -> go.Figure:
-    """The loss of one run and each of its terms against seconds."""
-    figure = go.Figure()
+def terms(run: RunRecord, log: bool) -> dict[str, Any]:
+    """The loss of one run and each of its terms against AXES."""
+    xs, traces = readings(run), []
     columns = [
         ("loss", "loss", theme.INK),
         *((k, k.removeprefix("terms."), i) for i, k in enumerate(run.keys("terms."))),
     ]
     for key, name, slot in columns:
         ink = slot == theme.INK
-        hover = f"<b>{escaped(name)}</b> %{{y:.3g}}<br>step %{{customdata:,.0f}}, %{{x:.3g}} s<extra></extra>"
-        figure.add_trace(
-            go.Scatter(
-                x=_gaps(run.column("seconds"), True),
+        hover = f"<b>{escaped(name)}</b> %{{y:.3g}}<br>step %{{customdata[0]:,.0f}}, %{{customdata[1]:.3g}} s"
+        traces.append(
+            dict(
+                type="scatter",
+                x=next(iter(xs.values())),
                 y=_gaps(run.column(key), log),
                 name=escaped(name),
                 mode="lines",
                 line=dict(width=2.2 if ink else 1.4, dash="solid" if ink else theme.dash(int(slot) + 1)),
-                customdata=run.column("step"),
-                hovertemplate=hover,
-                meta=dict(slot=slot),
+                hovertemplate=hover + "<extra></extra>",
+                meta=dict(slot=slot, x=xs, hover=[run.column("step"), run.column("seconds")]),
             )
         )
-    return layout(figure, 320, "seconds", True, "loss and terms", log).update_layout(showlegend=True)
+    return _lines(traces, 320, "loss and terms", log, True)
 
 
-def scalars(runs: Sequence[RunRecord], slot: int) -> go.Figure | None:
-    """Gradient norm, step length and the method's own scalars against the step: one panel each, all seeds."""
+def scalars(runs: Sequence[RunRecord], slot: int) -> dict[str, Any] | None:
+    """Gradient norm, step length and the method's own scalars against the step: one panel each, all of `runs`."""
     runs = [run for run in runs if len(run.rows)]
     names = dict.fromkeys(k for run in runs for k in ("grad_norm", "step_norm", *run.keys("scalars.")))
     keys = [k for k in names if any(np.isfinite(run.column(k)).any() for run in runs)]
     if not keys:
         return None
-    figure = make_subplots(rows=len(keys), cols=1, shared_xaxes=True, vertical_spacing=28 / (PANEL * len(keys) + 60))
+    height = PANEL * len(keys) + 60
+    gap = 28 / height
+    part = (1 - gap * (len(keys) - 1)) / len(keys)
     main = median_run(runs)
-    for i, key in enumerate(keys, start=1):
-        log = _wants_log(runs, key)
+    traces, notes, axes = [], [], {}
+    for i, key in enumerate(keys):
+        log, number = _wants_log(runs, key), "" if i == 0 else str(i + 1)
         name = {"grad_norm": "gradient norm", "step_norm": "step length"}.get(key, key.removeprefix("scalars."))
-        for run in sorted(runs, key=lambda r: r is main):
-            figure.add_trace(_scalar_trace(run, key, name, slot, run is main, log), row=i, col=1)
-        figure.update_yaxes(_panel_axis(runs, key, log), row=i, col=1)
+        own = dict(xaxis="x", yaxis=f"y{number}")
+        traces += [
+            _scalar_trace(run, key, name, slot, run is main, log) | own for run in sorted(runs, key=lambda r: r is main)
+        ]
+        top = 1 - i * (part + gap)
+        axes[f"yaxis{number}"] = _panel_axis(runs, key, log) | dict(domain=[max(0.0, top - part), top], anchor="x")
         title = dict(text=escaped(name), x=0, xref="paper", xanchor="left", showarrow=False, font=dict(size=12))
-        axis = "" if i == 1 else str(i)
-        figure.add_annotation(title | dict(y=1, yref=f"y{axis} domain", yanchor="bottom"))
-    figure.update_xaxes(title=dict(text="step"), row=len(keys), col=1)
-    figure.update_layout(
-        template=None,
-        height=PANEL * len(keys) + 60,
-        margin=dict(l=8, r=12, t=26, b=8),
-        hovermode="closest",
-        uirevision="kept",
-        showlegend=False,
-    )
-    return figure
+        notes.append(title | dict(y=top, yref="paper", yanchor="bottom"))
+    xaxis = dict(title=dict(text="step"), anchor=f"y{number}")
+    shown = layout(height, xaxis, axes.pop("yaxis"), showlegend=False, annotations=notes, **axes)
+    return {"data": traces, "layout": shown}
 
 
 def _panel_axis(runs: Sequence[RunRecord], key: str, log: bool) -> dict:
@@ -220,15 +237,16 @@ def _panel_axis(runs: Sequence[RunRecord], key: str, log: bool) -> dict:
     return dict(nticks=4) | (dict(range=sorted([0.0, 2.0 * values[0]])) if constant else {})
 
 
-def _scalar_trace(run: RunRecord, key: str, name: str, slot: int, main: bool, log: bool) -> go.Scatter:
-    return go.Scatter(
+def _scalar_trace(run: RunRecord, key: str, name: str, slot: int, main: bool, log: bool) -> dict:
+    return dict(
+        type="scatter",
         x=run.column("step"),
         y=_gaps(run.column(key), log),
         mode="lines",
         line=dict(width=1.6 if main else 0.9),
         opacity=1.0 if main else 0.5,
         hovertemplate=f"<b>{escaped(name)}</b> %{{y:.3g}}<br>{escaped(run.label)}, step %{{x:,.0f}}<extra></extra>",
-        meta=dict(slot=slot),
+        meta=dict(slot=slot, method=run.method),
     )
 
 

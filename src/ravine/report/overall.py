@@ -7,21 +7,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from ..bench import tuned
 from ..bench.conclusion import Conclusion, conclude, sentences
 from ..bench.curves import target_word
-from ..bench.profiles import Steps, error_profile, performance_profile, runtime_ecdf, success
+from ..bench.profiles import Steps, Success, error_profile, performance_profile, runtime_ecdf, success
 from ..bench.record import record_of
 from ..bench.results import methods_of, problems_of
 from ..bench.summary import UNIT
 from . import theme
-from .figures import escaped, layout
+from .figures import axis, escaped, layout
 from .load import RunRecord
 
 NOTES = 5  # sentences on what is left out that are shown before the rest are counted
-Keep = Callable[[go.Figure, str], dict[str, Any]]  # stores a figure under a label for the template
+Keep = Callable[[dict[str, Any], str], Any]  # stores a figure under a label for the template
 
 
 def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> dict[str, Any] | None:
@@ -77,7 +76,12 @@ def _figures(found: Conclusion, slot: Mapping[str, int]):
     )
 
 
-def steps(curves: Mapping[str, Steps], slot: Mapping[str, int], x: str, y: str, left: float | None) -> go.Figure:
+def plain(label: str) -> str:
+    """The method of `lm (lm.damping=1)`: what the page's list of methods calls it."""
+    return label.partition(" (")[0].partition(" [")[0]
+
+
+def steps(curves: Mapping[str, Steps], slot: Mapping[str, int], x: str, y: str, left: float | None) -> dict[str, Any]:
     """Step functions on a logarithmic axis, one a method, all drawn to the same right end.
 
     `left` is where the axis begins; without it a little before the first step. What lies before that (a target reached
@@ -87,34 +91,38 @@ def steps(curves: Mapping[str, Steps], slot: Mapping[str, int], x: str, y: str, 
     jumps = jumps[jumps > 0]
     start = left or (jumps.min() / 1.5 if jumps.size else 1.0)
     end = 1.5 * max(jumps.max(), start) if jumps.size else 10.0 * start
-    figure = go.Figure()
+    traces: list[dict[str, Any]] = []
     for method, curve in curves.items():
         inside = curve.x[curve.x > start]
         xs = np.concatenate([[start], inside, [end]])
-        figure.add_trace(
-            go.Scatter(
+        traces.append(
+            dict(
+                type="scatter",
                 x=xs,
                 y=curve(xs),
                 name=escaped(method),
                 mode="lines",
                 line=dict(width=2.2, dash=theme.dash(slot[method]), shape="hv"),
                 hovertemplate=f"<b>{escaped(method)}</b><br>%{{y:.0%}} within %{{x:.3g}}<extra></extra>",
-                meta=dict(slot=slot[method]),
+                meta=dict(slot=slot[method], method=plain(method)),
             )
         )
-    layout(figure, 340, x, True, y, False).update_layout(showlegend=True)
-    return figure.update_yaxes(range=[-0.02, 1.04], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
+    heights = dict(range=[-0.02, 1.04], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
+    xaxis, yaxis = axis(x, True, [t["x"] for t in traces]), axis(y, False, []) | heights
+    return {"data": traces, "layout": layout(340, xaxis, yaxis, showlegend=True)}
 
 
-def _success(found: Conclusion) -> list[tuple[str, list[tuple[str, str]]]]:
-    """[(method, [(runs that reached a target, interval)])], a pair for each target."""
+def _success(found: Conclusion) -> list[tuple[str, list[tuple[str, str, float]]]]:
+    """[(method, [(runs that reached a target, interval, share of the runs)])], a triple for each target."""
     if not found.kept:
         return []
     rates = [success(found.kept, target, found.axis) for target in found.asked]
-    return [
-        (m, [(f"{r[m].reached} of {r[m].runs}", f"{_percent(r[m].low)}–{_percent(r[m].high)} %") for r in rates])
-        for m in methods_of(found.kept)
-    ]
+    return [(m, [_rate(rate[m]) for rate in rates]) for m in methods_of(found.kept)]
+
+
+def _rate(found: Success) -> tuple[str, str, float]:
+    interval = f"{_percent(found.low)}–{_percent(found.high)} %"
+    return f"{found.reached} of {found.runs}", interval, found.reached / found.runs
 
 
 def _percent(share: float) -> str:

@@ -1,66 +1,68 @@
-// Draws the figures in the reader's colour scheme, redraws them when it changes and for print, and copies commands.
+// The controls, what happens when a view is shown, and buttons that copy.
 (function () {
   "use strict";
-  const read = (id) => JSON.parse(document.getElementById(id).textContent);
-  const figures = read("figures");
-  const schemes = read("schemes");
-  const plots = [...document.querySelectorAll(".plot")];
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const hover = matchMedia("(hover: hover)").matches; // a mouse; plotly would show its buttons at all times without one
-  const config = {
-    responsive: true,
-    displaylogo: false,
-    showSendToCloud: false, // plotly.js offers an upload unless told not to
-    plotlyServerURL: "",
-    displayModeBar: hover ? "hover" : false,
-    modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
-    toImageButtonOptions: { format: "svg" },
-  };
+  const at = (id) => document.getElementById(id);
+  const chips = [...document.querySelectorAll(".methods button[data-key]")];
 
-  function coloured(trace, scheme) {
-    if (!trace.meta || trace.meta.slot === undefined) return trace;
-    const slot = trace.meta.slot;
-    const colour = slot === "ink" ? scheme.ink : scheme.palette[slot % scheme.palette.length];
-    return {
-      ...trace,
-      line: { ...trace.line, color: colour },
-      marker: { ...trace.marker, color: colour },
-    };
-  }
-
-  function draw(name, paper) {
-    for (const plot of plots) {
-      const figure = figures[plot.dataset.figure];
-      const scheme = schemes[name];
-      const layout = { ...figure.layout, template: scheme.template };
-      if (!hover) layout.dragmode = false; // a finger on a figure scrolls the page
-      if (paper) {
-        // A4 less its margins is 680 px wide; pairs and triples share it as in the style sheet.
-        layout.width = plot.closest(".triple") ? 218 : plot.closest(".pair") ? 332 : 680;
-        layout.height = Math.round(0.64 * layout.height);
-      }
-      plot.style.height = layout.height + "px";
-      Plotly.react(plot, figure.data.map((t) => coloured(t, scheme)), layout, config);
+  async function copy(button, element, text) {
+    const words = button.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+      button.textContent = "Copied";
+    } catch {
+      element.hidden = false;
+      getSelection().selectAllChildren(element); // no clipboard here: select, the reader copies
+      button.textContent = "Selected";
     }
+    setTimeout(() => (button.textContent = words), 1500);
   }
-
-  const onScreen = () => draw(dark.matches ? "dark" : "light");
-  onScreen();
-  dark.addEventListener("change", onScreen);
-  addEventListener("beforeprint", () => draw("light", true));
-  addEventListener("afterprint", onScreen);
 
   for (const button of document.querySelectorAll(".copy")) {
     const code = button.parentElement.querySelector("code");
-    button.addEventListener("click", async () => {
-      try {
-        await navigator.clipboard.writeText(code.textContent);
-        button.textContent = "Copied";
-      } catch {
-        getSelection().selectAllChildren(code); // no clipboard here: select, the reader copies
-        button.textContent = "Selected";
-      }
-      setTimeout(() => (button.textContent = "Copy"), 1500);
-    });
+    button.addEventListener("click", () => copy(button, code, code.textContent));
   }
+
+  function showControls(state) {
+    if (at("problem")) at("problem").value = state.problem;
+    if (at("axis")) at("axis").value = state.axis;
+    for (const chip of chips) chip.setAttribute("aria-pressed", !state.hidden.has(chip.dataset.name));
+    if (at("shown")) at("shown").textContent = `${chips.length - state.hidden.size} of ${chips.length}`;
+    at("address").textContent = view.address();
+    at("address").hidden = true;
+  }
+
+  // The full record of a run, when its fold is opened.
+  let records;
+  async function record(fold) {
+    records ??= plots.unpack("records");
+    fold.querySelector("pre").textContent = (await records)[Number(fold.dataset.record)];
+  }
+  for (const fold of document.querySelectorAll("details[data-record]")) {
+    fold.addEventListener("toggle", () => fold.open && record(fold));
+  }
+
+  at("controls").hidden = false;
+  if (at("problem")) at("problem").addEventListener("change", (event) => view.set({ problem: event.target.value }));
+  if (at("axis")) at("axis").addEventListener("change", (event) => view.set({ axis: event.target.value }));
+  at("link").addEventListener("click", () => copy(at("link"), at("address"), view.address()));
+  for (const chip of chips) {
+    chip.addEventListener("click", () => view.toggle(chip.dataset.name));
+    for (const event of ["pointerenter", "focus"]) chip.addEventListener(event, () => plots.focus(chip.dataset.name));
+    for (const event of ["pointerleave", "blur"]) chip.addEventListener(event, () => plots.focus());
+  }
+  if (chips.length) {
+    at("every").addEventListener("click", () => view.set({ hidden: new Set() }));
+    at("none").addEventListener("click", () => view.set({ hidden: new Set(chips.map((chip) => chip.dataset.name)) }));
+  }
+
+  document.documentElement.classList.remove("starting");
+  const able = "DecompressionStream" in window;
+  at("old").hidden = able;
+  tables.begin();
+  if (able) plots.begin();
+  for (const show of [showControls, tables.show, ...(able ? [plots.show] : [])]) {
+    view.onChange(show);
+    show(view.state);
+  }
+  document.documentElement.dataset.controls = "ready";
 })();

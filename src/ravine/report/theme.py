@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 INK = "ink"  # the slot of a line drawn in the colour of the text
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+DASH_LENGTHS = ("none", "7 4", "2 3", "7 3 2 3", "12 5")  # the same in the list of methods, in pixels
 
 PAGE = {"light": "#fdfdfb", "dark": "#14171b"}
 TEXT = {"light": "#1c2126", "dark": "#e4e7ea"}
