@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ravine.bench import pool
+from ravine.bench import pool, process
 from ravine.bench.task import Task
 from ravine.cli.compare_command import hand_over, write_comparison
 from ravine.report import load_run
@@ -48,7 +48,7 @@ def tasks(tmp_path, monkeypatch):
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{script}'\n")
     python.chmod(0o755)
-    monkeypatch.setattr(pool.sys, "executable", str(python))
+    monkeypatch.setattr(process.sys, "executable", str(python))
     return lambda *seeds: [Task("poisson2d", "adam", seed=s, folder=str(tmp_path / "c" / f"s{s}")) for s in seeds]
 
 
