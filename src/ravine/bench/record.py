@@ -245,6 +245,7 @@ def _outcome(
         "total_seconds": None if seconds is None or compiled is None else seconds + compiled,
         "wall_seconds": meta.get("wall_seconds"),
         "cpu_seconds": meta.get("cpu_seconds", last.get("cpu_seconds")),
+        "peak_memory": meta.get("peak_memory"),
         "work": float(run.work[-1]) if run.work.size and math.isfinite(run.work[-1]) else None,
         "steps": meta.get("steps", last.get("step")),
         "parameters": meta.get("parameters"),
@@ -303,6 +304,7 @@ def result_of(record: Mapping[str, Any]) -> Result:
         total=_number(record["total_seconds"]),
         work=_number(record["work"]),
         steps=_number(record["steps"]),
+        memory=_number(record.get("peak_memory")) / 2**20,  # records of earlier versions have none
         start=_number(record["start"]),
         floor=_number(record["floor"]),
         stopped=bool(record["stopped"]),

@@ -22,6 +22,7 @@ from ..records import dumps, make_folder, remove_empty, write_text
 from ..registry import find, nearest
 from . import compile_cache, folders
 from .parse import Usage, settings
+from .where import Place, place
 
 if TYPE_CHECKING:  # needs SciPy, which wrong usage is answered without
     from ..bench.conclusion import Conclusion
@@ -33,13 +34,14 @@ TABLES = "tables"  # folder of CSV files and summary.txt
 def run(request: argparse.Namespace) -> int:
     tasks, folder = plan(request)
     compile_cache.enable()
-    check_options(tasks)
-    made = make_folder(folder)
-    pending = tasks
-    if begun := any(folder.iterdir()):  # only with --continue
-        tasks, pending = take_up(tasks, folder, request)
-    write_comparison(folder, tasks, request.line)
-    finished, refused = execute(pending, folder, request.workers, request.json)
+    with place(request) as found:
+        check_options(tasks)
+        made = make_folder(folder)
+        pending = tasks
+        if begun := any(folder.iterdir()):  # only with --continue
+            tasks, pending = take_up(tasks, folder, request)
+        write_comparison(folder, tasks, request.line)
+        finished, refused = execute(pending, folder, found, request.json)
     if len(refused) == len(tasks) and not begun:
         for entry in folder.iterdir():  # new or empty before: all of it is ours
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -155,11 +157,10 @@ def write_comparison(folder: Path, tasks: list[Task], line: str) -> None:
     write_text(folder / "compare.json", dumps(record, indent=1))
 
 
-def execute(tasks: list[Task], folder: Path, workers: int, quiet: bool) -> tuple[bool, list[str]]:
+def execute(tasks: list[Task], folder: Path, where: Place, quiet: bool) -> tuple[bool, list[str]]:
     """The runs, with live progress, each recorded in the table as it ends: whether they were left to finish, and the
     sentences of those that were refused."""
     from ..bench import table
-    from ..bench.pool import run_all
     from ..bench.reuse import TABLE, entry
     from .progress import display
 
@@ -173,9 +174,7 @@ def execute(tasks: list[Task], folder: Path, workers: int, quiet: bool) -> tuple
     recorded: set[str] = set()
     budget, count, refused = Budget.parse(tasks[0].budget), {"done": 0}, []
     with display(quiet) as shown:
-        shown.say(
-            f"{len(tasks)} runs of {tasks[0].budget} each, {workers} at a time; a line follows once one has compiled."
-        )
+        shown.say(f"{len(tasks)} runs of {tasks[0].budget} each, {where.words}; a line follows once one has compiled.")
 
         def listen(task: Task, event: dict[str, Any]) -> None:
             if event["event"] == "row":
@@ -188,7 +187,7 @@ def execute(tasks: list[Task], folder: Path, workers: int, quiet: bool) -> tuple
             shown.ended(task.label)
             shown.say(f"[{count['done']}/{len(tasks)}] {task.label}: {_outcome(task)}")
 
-        finished = run_all(tasks, workers, listen)
+        finished = where.run_all(tasks, listen)
         if not finished:
             shown.say("interrupted; what the runs had reached is kept.")
         for task in tasks:
