@@ -1,4 +1,7 @@
-"""The pool loses no run: death, refusal and interruption each leave a record. The worker is a stand-in without JAX (stand_in.py)."""
+"""The pool loses no run: death, refusal, interruption and a broken limit each leave a record.
+
+The process of a run is a stand-in without JAX (stand_in.py).
+"""
 
 import json
 import os
@@ -124,7 +127,7 @@ def test_a_run_that_takes_too_long_is_interrupted_and_its_rows_are_kept(tasks):
     assert pool.run_all(todo, 1, Heard(), Limits(wall=1.0))
     late, well = (load_run(task.folder) for task in todo)
     assert (late.status, well.status) == ("failed", "budget")
-    assert re.match(r"It had run for 1\.\d s, .*, and the limit is 1 s \(--wall\)\. It was interrupted, and its", late.reason)
+    assert re.match(r"It had run for 1\.\d s, .*, and the limit is 1 s \(--wall\)\. It was interr", late.reason)
     assert len(late.rows) == 1 and "ravine resume" in late.suggestion
 
 

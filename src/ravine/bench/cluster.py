@@ -14,8 +14,9 @@ import logging
 import queue
 import time
 import uuid
+import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class _Lost(Exception):
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Any]:
+def connected(address: str) -> Generator[Any]:
     """A Dask client of the scheduler at `address`, closed afterwards.
 
     Raises NoCluster where dask.distributed is not installed, and after at most about PATIENCE seconds where no
@@ -66,7 +67,7 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def _check(address: str) -> None:
-    """Ask who is there. A Client that fails to connect would try to close itself for 20 s more, and print a traceback."""
+    """Ask who is there. A Client that fails to connect would try to close itself for 20 s more, with a traceback."""
     from distributed import Security
     from distributed.core import rpc
 
@@ -114,10 +115,10 @@ class _Comparison:
         self.code = own_code()
         self.flying: dict[str, tuple[Task, Any]] = {}  # {key: (task, future)}
         self.events: queue.Queue[tuple[str, str | None]] = queue.Queue()  # key, and a row as text or None at the end
-        self.submitted = 0
+        self.submitted, self.alone = 0, False
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> Generator[None]:
         self.client.subscribe_topic(self.name, self._heard)
         try:
             yield
@@ -146,7 +147,10 @@ class _Comparison:
 
     def _fill(self, waiting: deque[Task]) -> None:
         """Hand out runs, at least one: with no worker there yet it waits for the first."""
-        room = max(1, self._threads())
+        room = self._threads()
+        if not room and not self.alone:
+            warnings.warn("no worker is there; the runs wait for one.", UserWarning, stacklevel=2)
+        self.alone, room = not room, max(1, room)
         while waiting and len(self.flying) < room:
             task = waiting.popleft()
             if self.listener.refuse(task):
@@ -156,7 +160,7 @@ class _Comparison:
             order = Order(task, self.limits, self.name, self.code)
             future = self.client.submit(carry_out, order, key=key, pure=False)
             self.flying[key] = (task, future)
-            future.add_done_callback(lambda future, key=key: self.events.put((key, None)))
+            future.add_done_callback(lambda future: self.events.put((future.key, None)))
 
     def _threads(self) -> int:
         try:

@@ -84,7 +84,7 @@ def _outcomes(results: Sequence[Result], notes: Sequence[str]) -> Sheet:
 
 def _runs(results: Sequence[Result]) -> Sheet:
     rows = [tuple(getattr(r, attribute) for attribute in _RUN.values()) for r in results]
-    note = "Error is that of the returned parameters; a failed run has an infinite one. Memory: peak of its process, MiB."
+    note = "Error is that of the returned parameters; a failed run has an infinite one. Memory: MiB at the peak."
     return Sheet("Runs", note, tuple(_RUN), rows)
 
 

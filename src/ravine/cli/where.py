@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ class Place(NamedTuple):
 
 
 @contextmanager
-def place(request: argparse.Namespace) -> Iterator[Place]:
+def place(request: argparse.Namespace) -> Generator[Place]:
     """The place that the options name. Raises Usage, also where no scheduler answers; nothing is written before."""
     limits = Limits(request.memory, request.wall)
     if request.scheduler is None:

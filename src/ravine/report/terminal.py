@@ -80,7 +80,8 @@ def _cells(run: RunRecord) -> list[str]:
 
 def summary(folders: Sequence[Path | str]) -> Summary:
     """The table of run folders and comparison folders: status, reason, problem, method, seed, error, loss, steps,
-    steady seconds, compile seconds, and peak memory where it is known. Raises ValueError, one sentence, as `load_run`."""
+    steady seconds, compile seconds, MiB at the peak where known. Raises ValueError, one sentence, as `load_run`.
+    """
     return Summary(collect(folders).runs)
 
 
