@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,8 +34,8 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def client(place):
-    """Of a cluster with one worker process, which is started again when it dies; its runs are stand-ins."""
+def local(place):
+    """A cluster with one worker process, which is started again when it dies; its runs are stand-ins."""
     import dask
 
     (place / "preload.py").write_text(
@@ -49,8 +50,13 @@ def client(place):
         distributed.LocalCluster(
             **made, preload=[str(place / "preload.py")], local_directory=str(place / "scratch"), silence_logs=50
         ) as there,
-        cluster.connected(there.scheduler_address) as client,
     ):
+        yield there
+
+
+@pytest.fixture(scope="module")
+def client(local):
+    with cluster.connected(local.scheduler_address) as client:
         yield client
 
 
@@ -79,17 +85,22 @@ def gone(number):
 
 
 class KillsWorker(Heard):
-    """Kills the worker when a run of `seed` has sent its row, `times` times."""
+    """Kills the worker when a run of `seed` has sent its row, `times` times.
 
-    def __init__(self, seed, times):
+    Not before its nanny has taken note that it is up: Dask does not restart a worker that dies while it starts.
+    """
+
+    def __init__(self, local, seed, times):
         super().__init__()
-        self.seed, self.times, self.killed = seed, times, []
+        self.local, self.seed, self.times, self.killed = local, seed, times, []
 
     def __call__(self, task, event):
         super().__call__(task, event)
         if task.seed == self.seed and event["event"] == "row" and event["row"]["parent"] not in self.killed:
             self.killed.append(event["row"]["parent"])
             if len(self.killed) <= self.times:
+                while any(nanny.process.status.name != "running" for nanny in self.local.workers.values()):
+                    time.sleep(0.05)
                 os.kill(self.killed[-1], signal.SIGKILL)
 
 
@@ -107,8 +118,8 @@ def test_every_task_leaves_a_record_and_its_files(client, tmp_path):
     assert last == {0: "done", 1: "failed", 2: "failed", 3: "refused", 6: "failed"}
 
 
-def test_a_lost_worker_loses_no_result_and_its_run_is_repeated(client, tmp_path, place):
-    heard = KillsWorker(8, times=1)
+def test_a_lost_worker_loses_no_result_and_its_run_is_repeated(local, client, tmp_path):
+    heard = KillsWorker(local, 8, times=1)
     todo = tasks(tmp_path, 0, 8)
     assert cluster.run_all(todo, client, heard)
     assert [load_run(task.folder).status for task in todo] == ["budget", "budget"]
@@ -116,8 +127,8 @@ def test_a_lost_worker_loses_no_result_and_its_run_is_repeated(client, tmp_path,
     assert len(heard.killed) == 2, "the second attempt was made by another worker"
 
 
-def test_a_run_that_kills_its_workers_is_a_failed_row(client, tmp_path):
-    heard = KillsWorker(4, times=9)
+def test_a_run_that_kills_its_workers_is_a_failed_row(local, client, tmp_path):
+    heard = KillsWorker(local, 4, times=9)
     todo = tasks(tmp_path, 4, 0)
     assert cluster.run_all(todo, client, heard)
     lost, well = (load_run(task.folder) for task in todo)
@@ -307,3 +318,13 @@ def test_no_run_is_begun_after_the_comparison_was_stopped(tmp_path):
     order = cluster_worker.Order(task, Limits(), "stopped one", cluster_worker.own_code())
     assert cluster_worker._run(task, order, worker).last == {"event": "interrupted"}
     assert dataclasses.asdict(task)["folder"] and not Path(task.folder).exists()
+
+
+def test_the_example_prints_its_job_script(tmp_path):
+    pytest.importorskip("dask_jobqueue")
+    example = Path(__file__).parent.parent / "examples" / "slurm.py"
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, cwd=tmp_path, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("#!") and "#SBATCH --cpus-per-task=8" in lines and "#SBATCH -t 04:00:00" in lines
+    (worker,) = [line for line in lines if "distributed.cli.dask_worker" in line]
+    assert "--nthreads 1 " in worker and "tcp://" in worker
