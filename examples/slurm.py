@@ -1,7 +1,7 @@
 """`ravine compare` on a SLURM cluster: each run in a job of its own, with 8 cores.
 
 python examples/slurm.py                      # prints the job script, and submits nothing
-python examples/slurm.py poisson2d,burgers1d --methods adam,lbfgs,lm --seeds 8 --memory 12GiB --wall 30min --out runs/mine
+python examples/slurm.py poisson2d,burgers1d --methods adam,lbfgs,lm --seeds 8 --memory 12GiB --out runs/mine
 
 Start it where `sbatch` works and which the nodes can reach. Interrupted, it keeps what there is; the same command with
 --continue goes on. Needs: pip install 'ravine[cluster]'.

@@ -44,7 +44,10 @@ def local(place):
     )
     # Dask would set OMP_NUM_THREADS and the like in this process too, and other tests look at them.
     settings = {"distributed.scheduler.allowed-failures": 1, "distributed.nanny.pre-spawn-environ": {}}
-    made = {"n_workers": 1, "threads_per_worker": 1, "processes": True, "dashboard_address": None}
+    # A local cluster dismisses a worker that is absent so long after it was lost, also if it is absent for another
+    # reason by then, such as a second death.
+    settings |= {"distributed.deploy.lost-worker-timeout": "1h"}
+    made = {"n_workers": 1, "threads_per_worker": 1, "processes": True, "dashboard_address": ":0"}
     with (
         dask.config.set(settings),
         distributed.LocalCluster(

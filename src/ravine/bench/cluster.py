@@ -29,6 +29,7 @@ from .process import GRACE
 from .task import Task
 
 PATIENCE = 10.0  # seconds to reach the scheduler
+CLOSING = 2.0  # seconds to part from it, which take their full length where it is gone
 LOOK = 2.0  # seconds between two looks at the workers while nothing is heard
 INSTALL = "pip install 'dask[distributed]>=2026.8'"
 
@@ -61,7 +62,7 @@ def connected(address: str) -> Generator[Any]:
         try:
             yield client
         finally:
-            client.close(timeout=PATIENCE)
+            client.close(timeout=CLOSING)
     finally:
         logger.setLevel(level)
 
