@@ -216,19 +216,27 @@ def test_a_real_run_is_the_same_as_one_here(client, tmp_path, place, monkeypatch
     assert record["key"] == key_of(same), "--continue will know it"
 
 
-def test_a_scheduler_that_goes_away_ends_the_comparison(tmp_path):
-    """Also: with no worker there yet the comparison waits."""
+def test_a_scheduler_that_goes_away_ends_the_comparison(tmp_path, monkeypatch, capfd):
+    """Also: with no worker there yet the comparison says so and waits."""
     made = {"n_workers": 0, "processes": False, "protocol": "tcp", "dashboard_address": ":0"}
     there = distributed.LocalCluster(**made)
+    asked, threads_of = [], cluster.threads
+
+    def threads_then_nobody(client):
+        asked.append(threads_of(client) if len(asked) < 3 else there.close())
+        return threads_of(client)
+
+    monkeypatch.setattr(cluster, "threads", threads_then_nobody)
+    monkeypatch.setattr(cluster, "PATIENCE", 1.0)
+    monkeypatch.setattr(cluster, "LOOK", 0.1)
     with cluster.connected(there.scheduler_address) as client:
-        assert cluster.threads(client) == 0
-        timer = threading.Timer(1.0, there.close)
-        timer.start()
         todo = tasks(tmp_path, 0, 1)
-        assert not cluster.run_all(todo, client, Heard())
-        timer.join()
+        with pytest.warns(UserWarning, match="^no worker is there; the runs wait for one.$"):
+            assert not cluster.run_all(todo, client, Heard())
+    assert asked[:3] == [0, 0, 0]
     assert [load_run(task.folder).status for task in todo] == ["interrupted"] * 2
     assert "connection to the scheduler was lost" in load_run(todo[0].folder).reason
+    assert "Traceback" not in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

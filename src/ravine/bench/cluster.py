@@ -53,9 +53,10 @@ def connected(address: str) -> Generator[Any]:
         from distributed import Client
     except ImportError:
         raise NoCluster(f"--scheduler needs dask.distributed, which is not installed here: {INSTALL}") from None
-    logger = logging.getLogger("distributed")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # what it logs as errors is said in sentences here
+    # What they log as errors is said in sentences here. Dask gives each of the two a level.
+    loggers = {logging.getLogger(name): logging.getLogger(name).level for name in ("distributed", "distributed.client")}
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         _check(address)
         client = Client(address, timeout=PATIENCE, set_as_default=False, name="ravine")
@@ -64,7 +65,8 @@ def connected(address: str) -> Generator[Any]:
         finally:
             client.close(timeout=CLOSING)
     finally:
-        logger.setLevel(level)
+        for logger, level in loggers.items():
+            logger.setLevel(level)
 
 
 def _check(address: str) -> None:
