@@ -304,7 +304,7 @@ def result_of(record: Mapping[str, Any]) -> Result:
         total=_number(record["total_seconds"]),
         work=_number(record["work"]),
         steps=_number(record["steps"]),
-        memory=_number(record.get("peak_memory")) / 2**20,  # records of earlier versions have none
+        memory=math.nan if (peak := record.get("peak_memory")) is None else peak / 2**20,
         start=_number(record["start"]),
         floor=_number(record["floor"]),
         stopped=bool(record["stopped"]),
