@@ -177,22 +177,28 @@ def test_a_worker_with_other_code_refuses(client, tmp_path, monkeypatch):
     assert "and this comparison 9.9 abc: install the same on all machines." in load_run(todo[1].folder).reason
 
 
-def test_workers_without_ravine_are_one_sentence(tmp_path):
-    """What Dask raises when a worker cannot unpickle the run."""
-
-    class Future:
-        status = "error"
-
-        def result(self):
-            raise ModuleNotFoundError("No module named 'ravine'", name="ravine")
-
-        def release(self):
-            pass
-
+@pytest.mark.parametrize(
+    ("error", "event", "said"),
+    [
+        (ModuleNotFoundError("No module named 'ravine'", name="ravine"), "refused", "The workers have no ravine"),
+        (
+            ModuleNotFoundError("No module named 'numpy'", name="numpy"),
+            "failed",
+            "Its worker could not make this run: M",
+        ),
+        (
+            OSError(28, "No space left"),
+            "failed",
+            "Its worker could not make this run: OSError ([Errno 28] No space left).",
+        ),
+    ],
+)
+def test_what_a_worker_raises_is_a_row(tmp_path, error, event, said):
     (task,) = tasks(tmp_path, 0)
     comparison = cluster._Comparison(None, None, Limits())
-    assert comparison._land(task, Future())["event"] == "refused"
-    assert load_run(task.folder).reason.startswith("The workers have no ravine")
+    future = SimpleNamespace(status="error", exception=lambda: error)
+    assert comparison._land(task, future)["event"] == event
+    assert load_run(task.folder).status == "failed" and load_run(task.folder).reason.startswith(said)
 
 
 @pytest.mark.slow

@@ -111,6 +111,21 @@ def run_all(tasks: Sequence[Task], client: Any, listener: Listener, limits: Limi
         comparison.release()
 
 
+def _give_up(task: Task, error: BaseException) -> dict[str, Any]:
+    """The closing event of a run that no worker could make."""
+    from distributed import KilledWorker
+
+    if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] == __name__.partition(".")[0]:
+        return refuse(task, "The workers have no ravine, or another version of it: install the same everywhere.")
+    said = " ".join(str(error).split())
+    reason = f"Its worker could not make this run: {type(error).__name__}{f' ({said})' if said else ''}."
+    if isinstance(error, KilledWorker):
+        lost = f"Its worker died {error.allowed_failures + 1} times while making this run, the last at "
+        reason = lost + f"{error.last_worker.address}; the usual cause is that memory ran out."
+    record(task, "failed", reason, "Look into the log of the worker; --memory limits what a run may hold.")
+    return {"event": "failed", "reason": reason}
+
+
 class _Comparison:
     def __init__(self, client: Any, listener: Refusals, limits: Limits):
         self.client, self.listener, self.limits = client, listener, limits
@@ -187,27 +202,19 @@ class _Comparison:
         else:
             event = self._land(task, future)
             del self.flying[key]
+            future.release()
             self.listener(task, event)
 
     def _land(self, task: Task, future: Any) -> dict[str, Any]:
         """The closing event of a run whose Dask task is over, with its files in its folder."""
-        from distributed import KilledWorker
-
-        if future.status in ("cancelled", "lost"):
+        if future.status == "error":
+            return _give_up(task, future.exception())
+        if future.status != "finished":
             raise _Lost
         try:
             answer: Answer = future.result()
-        except KilledWorker as error:
-            lost = f"Its worker died {error.allowed_failures + 1} times while making this run, the last at "
-            reason = lost + f"{error.last_worker.address}; the usual cause is that memory ran out."
-            record(task, "failed", reason, "Look into the log of the worker, or give the runs a limit with --memory.")
-            return {"event": "failed", "reason": reason}
-        except ModuleNotFoundError as error:
-            if str(error.name).partition(".")[0] != __name__.partition(".")[0]:
-                raise
-            return refuse(task, "The workers have no ravine, or another version of it: install the same everywhere.")
-        finally:
-            future.release()
+        except Exception as error:  # not of the run, for that has ended well
+            raise _Lost from error
         folder = Path(task.folder)
         for name, content in answer.files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
