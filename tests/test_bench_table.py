@@ -12,8 +12,9 @@ import pytest
 from ravine.bench import table
 from ravine.bench.claims import compare
 from ravine.bench.record import key_of, record_of, result_of, results_of
-from ravine.bench.summary import records_csv
+from ravine.bench.summary import as_csv, records_csv, sheets
 from ravine.bench.task import Task
+from ravine.report import plain_summary
 
 INF = math.inf
 PLAIN = Task("poisson2d", "lm", budget="60s")
@@ -148,6 +149,21 @@ def test_a_long_last_step_is_noted(tmp_path):
 
 def a_record(name, status="budget", date="2026-01-01", **more):
     return {"format": 1, "key": name, "status": status, "date": date, "error": 0.1, **more}
+
+
+def test_peak_memory_is_shown_where_it_is_known(tmp_path):
+    runs = [
+        samples.record(tmp_path, "fast", 0, peak_memory=300 * 2**20),
+        samples.record(tmp_path, "fast", 1),
+    ]
+    assert [result.memory for result in results_of(runs)] == [300.0, pytest.approx(math.nan, nan_ok=True)]
+    lines = as_csv(sheets(results_of(runs))["runs"]).splitlines()
+    column = lines[0].split(",").index("memory")
+    assert [line.split(",")[column] for line in lines[1:]] == ["300.0", ""]
+
+    printed = [plain_summary([tmp_path / f"poisson2d-fast-{seed}"]) for seed in (0, 1)]
+    assert printed[0].splitlines()[0].endswith("MiB") and printed[0].splitlines()[2].endswith(" 300")
+    assert "MiB" not in printed[1]
 
 
 def test_append_and_read_back(tmp_path):

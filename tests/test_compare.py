@@ -25,7 +25,7 @@ class Pool:
     def __init__(self):
         self.made, self.ends, self.stop_after, self.commit = [], {}, None, "abc"
 
-    def __call__(self, tasks, workers, listener):
+    def __call__(self, tasks, workers, listener, limits=None):
         for i, task in enumerate(tasks):
             if i == self.stop_after:
                 for rest in tasks[i:]:

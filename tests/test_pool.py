@@ -1,55 +1,42 @@
-"""The pool loses no run: death, refusal and interruption each leave a record. The worker is a stand-in without JAX."""
+"""The pool loses no run: death, refusal, interruption and a broken limit each leave a record.
+
+The process of a run is a stand-in without JAX (stand_in.py).
+"""
 
 import json
 import os
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from ravine.bench import pool
+from ravine.bench import limits, pool, process
+from ravine.bench.limits import Limits, parse_memory, parse_wall, peak_memory
 from ravine.bench.task import Task
 from ravine.cli.compare_command import hand_over, write_comparison
 from ravine.report import load_run
 
-# What a real worker does, driven by the seed: 0 ends well, 1 dies with words, 2 is killed, 3 refuses,
-# 4 runs until it is interrupted, 5 ignores interruption, 6 writes garbage and half a line.
-STAND_IN = """
-import json, os, pathlib, signal, sys, time
-signal.signal(signal.SIGINT, signal.default_int_handler)
-envelope = json.loads(sys.stdin.readline())
-task, say = envelope["task"], lambda **message: print(json.dumps(message), flush=True)
-def finish(status):
-    folder = pathlib.Path(task["folder"]); folder.mkdir(parents=True, exist_ok=True)
-    record = {"format": 1, "problem": task["problem"], "method": task["method"], "seed": task["seed"]}
-    record |= {"status": status, "reason": "Stand-in."}
-    record |= {"core": envelope["core"], "threads": os.environ.get("OMP_NUM_THREADS")}
-    (folder / "run.json").write_text(json.dumps(record)); say(event="done", status=status)
-seed = task["seed"]
-if seed == 5: signal.signal(signal.SIGINT, signal.SIG_IGN)
-try:
-    say(event="row", row={"step": 0, "loss": 1.0, "seconds": 0.0})
-    if seed in (4, 5): time.sleep(60)
-except KeyboardInterrupt:
-    finish("interrupted"); sys.exit()
-if seed == 0: finish("budget")
-elif seed == 1: sys.exit("out of coffee")
-elif seed == 2: os.kill(os.getpid(), signal.SIGKILL)
-elif seed == 3: say(event="refused", reason="A needs B."); sys.exit(2)
-elif seed == 6: print("noise"); sys.stdout.write('{"event": "ro'); sys.stdout.flush(); os._exit(7)
-"""
+linux = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 
 
 @pytest.fixture
 def tasks(tmp_path, monkeypatch):
     """task(seed) after the worker has been replaced."""
-    script = tmp_path / "stand_in.py"
-    script.write_text(STAND_IN)
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{script}'\n")
-    python.chmod(0o755)
-    monkeypatch.setattr(pool.sys, "executable", str(python))
+    monkeypatch.setattr(process.sys, "executable", str(stand_in(tmp_path)))
     return lambda *seeds: [Task("poisson2d", "adam", seed=s, folder=str(tmp_path / "c" / f"s{s}")) for s in seeds]
+
+
+def stand_in(place):
+    """A Python that runs stand_in.py, whatever it is asked to run; unless there is a file `real` beside it."""
+    script = shutil.copy(Path(__file__).parent / "stand_in.py", place)
+    python = place / "python"
+    real = f"[ -e '{place}/real' ] && exec '{sys.executable}' \"$@\""
+    python.write_text(f"#!/bin/sh\n{real}\nexec '{sys.executable}' '{script}'\n")
+    python.chmod(0o755)
+    return python
 
 
 class Heard:
@@ -112,6 +99,91 @@ def test_a_run_that_ignores_interruption_is_ended(tasks, monkeypatch):
     todo = tasks(5)
     assert not pool.run_all(todo, 1, Heard(interrupt_at=5))
     assert "SIGKILL" in load_run(todo[0].folder).reason
+
+
+@linux
+def test_a_run_that_takes_too_much_memory_is_a_failed_row_with_the_numbers(tasks):
+    todo = tasks(7, 0)
+    assert pool.run_all(todo, 1, Heard(), Limits(memory=100 * 2**20))
+    held, well = (load_run(task.folder) for task in todo)
+    assert (held.status, well.status) == ("failed", "budget")
+    said = re.match(r"It held ([\d.]+) MiB of memory, and the limit is 100 MiB \(--memory\)\. It was k", held.reason)
+    assert said and float(said[1]) > 100
+    assert held.meta["peak_memory"] > 100 * 2**20 and well.meta["peak_memory"] == 50 * 2**20
+    assert "--retry-failed" in held.suggestion
+
+
+@linux
+def test_a_peak_that_nobody_saw_counts_too(tasks):
+    """The stand-in reports 50 MiB and ends at once, holding less: it must not depend on when one looks."""
+    todo = tasks(0)
+    assert pool.run_all(todo, 1, Heard(), Limits(memory=49 * 2**20))
+    run = load_run(todo[0].folder)
+    assert run.status == "failed" and run.reason.startswith("It held 50 MiB of memory, and the limit is 49 MiB")
+
+
+def test_a_run_that_takes_too_long_is_interrupted_and_its_rows_are_kept(tasks):
+    todo = tasks(4, 0)
+    assert pool.run_all(todo, 1, Heard(), Limits(wall=1.0))
+    late, well = (load_run(task.folder) for task in todo)
+    assert (late.status, well.status) == ("failed", "budget")
+    assert re.match(r"It had run for 1\.\d s, .*, and the limit is 1 s \(--wall\)\. It was interr", late.reason)
+    assert len(late.rows) == 1 and "ravine resume" in late.suggestion
+
+
+def test_a_run_that_ignores_the_limit_is_killed(tasks, monkeypatch):
+    monkeypatch.setattr(process, "GRACE", 0.3)
+    (task,) = tasks(5)
+    heard = Heard()
+    assert pool.run_all([task], 1, heard, Limits(wall=0.5))
+    assert "did not end within 0.3 s, and was killed" in load_run(task.folder).reason
+    assert heard.events[-1] == (5, "failed")
+
+
+@linux
+def test_the_peak_is_that_of_the_process_and_not_of_its_parent():
+    """What getrusage says is inherited: this process is larger than a bare Python."""
+    kept = bytearray(300 * 2**20)
+    code = "from ravine.bench.limits import own_peak; print(own_peak())"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    own = peak_memory()
+    assert own is not None and own > len(kept) and 2**20 < int(said) < 150 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "value"),
+    [
+        (parse_memory, "4GiB", 4 * 2**30), (parse_memory, "1.5 gb", 1_500_000_000), (parse_memory, "512MiB", 2**29),
+        (parse_wall, "10min", 600.0), (parse_wall, "90s", 90.0), (parse_wall, "0.5h", 1800.0),
+    ],
+)  # fmt: skip
+def test_limits_are_read(parse, text, value):
+    assert parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("parse", "text", "said"),
+    [
+        (parse_memory, "4", "--memory 4: the unit is missing; use MiB"),
+        (parse_memory, "4 parsecs", "--memory 4 parsecs: the unit 'parsecs' is unknown; use MiB"),
+        (parse_memory, "-4GiB", "--memory -4GiB: write a positive number and a unit, such as 4GiB or 500MB."),
+        (parse_memory, "lots", "--memory lots: write a positive number and a unit"),
+        (parse_memory, "1e999GiB", "--memory 1e999GiB: write a positive number and a unit"),
+        (parse_wall, "10", "--wall 10: the unit is missing; use s, min, h or d."),
+        (parse_wall, "0s", "--wall 0s: write a positive number and a unit, such as 10min or 2h."),
+        (parse_wall, "10steps", "--wall 10steps: the unit 'steps' is unknown; use s, min, h or d."),
+    ],
+)
+def test_limits_that_are_none_are_one_sentence(parse, text, said):
+    with pytest.raises(ValueError, match="^" + re.escape(said)) as error:
+        parse(text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_machine_that_cannot_tell_refuses_a_memory_limit(monkeypatch):
+    monkeypatch.setattr(limits, "peak_memory", lambda process="self": None)
+    assert "--memory: the memory of a run is read from /proc" in (Limits(memory=1).refusal() or "")
+    assert Limits(wall=1.0).refusal() is None
 
 
 def test_a_killed_run_keeps_its_record_and_can_be_resumed(tmp_path):

@@ -23,6 +23,7 @@ class Result:
     stopped   ended early at a target on another quantity, so that its final error says nothing about the method
     clock     the machine: seconds are compared only between runs of the same one
     budget    runs of one problem must have the same
+    memory    the most that its process held, in MiB
 
     A run that failed has infinite times and final error, whatever it had reached. So has one that is not finished
     (interrupted, running, missing): it counts as a miss where results are added up and is left out of claims.
@@ -39,6 +40,7 @@ class Result:
     total: float = math.nan
     work: float = math.nan
     steps: float = math.nan
+    memory: float = math.nan
     start: float = math.nan
     floor: float = 0.0
     stopped: bool = False

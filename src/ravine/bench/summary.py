@@ -41,6 +41,7 @@ _RUN = {  # columns of a run, status first, and where they come from
     "total": "total",
     "work": "work",
     "steps": "steps",
+    "memory": "memory",
     "reason": "reason",
 }
 
@@ -83,7 +84,7 @@ def _outcomes(results: Sequence[Result], notes: Sequence[str]) -> Sheet:
 
 def _runs(results: Sequence[Result]) -> Sheet:
     rows = [tuple(getattr(r, attribute) for attribute in _RUN.values()) for r in results]
-    note = "Error is that of the returned parameters; a failed run has an infinite one."
+    note = "Error is that of the returned parameters; a failed run has an infinite one. Memory: MiB at the peak."
     return Sheet("Runs", note, tuple(_RUN), rows)
 
 

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 from ..driver.allocator import keep_freed_memory
 from ..records import dumps
 from ..rivals.library import NotInstalled
+from .limits import own_peak
 from .task import Task, refusal
 
 INTERVAL = 0.5  # seconds between rows sent to the parent
@@ -44,7 +45,7 @@ def main() -> int:
     except KeyboardInterrupt:  # before the driver had begun; later ones end in a status
         send(stream, {"event": "interrupted"})
         return 130
-    send(stream, {"event": "done", "status": run.status})
+    send(stream, {"event": "done", "status": run.status, "peak_memory": own_peak()})
     return 0
 
 

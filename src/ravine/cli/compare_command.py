@@ -23,6 +23,7 @@ from ..records import dumps, make_folder, remove_empty, write_text
 from ..registry import find, nearest
 from . import compile_cache, folders, tuning
 from .parse import Usage, settings
+from .where import Place, place
 
 if TYPE_CHECKING:  # needs SciPy, which wrong usage is answered without
     from ..bench.conclusion import Conclusion
@@ -35,21 +36,22 @@ def run(request: argparse.Namespace) -> int:
     tasks, folder = plan(request)
     tuning.check(request, tasks)
     compile_cache.enable()
-    check_options(tasks)
-    made = make_folder(folder)
-    begun = any(folder.iterdir())  # only with --continue
-    if request.tune is not None:
-        if not (folder / "compare.json").is_file():
-            write_comparison(folder, [], request.line)  # a tuning that is interrupted can be gone on with
-        tuned = tuning.tune(tasks, folder, request, partial(alone, request))
-        if tuned is None:
-            return tuning.interrupted(folder, request.json)
-        tasks = tuned
-    pending = tasks
-    if begun:
-        tasks, pending = take_up(tasks, folder, request)
-    write_comparison(folder, tasks, request.line)
-    finished, refused = execute(pending, folder, request.workers, request.json)
+    with place(request) as where:
+        check_options(tasks)
+        made = make_folder(folder)
+        begun = any(folder.iterdir())  # only with --continue
+        if request.tune is not None:
+            if not (folder / "compare.json").is_file():
+                write_comparison(folder, [], request.line)  # a tuning that is interrupted can be gone on with
+            tuned = tuning.tune(tasks, folder, request, where, partial(alone, request))
+            if tuned is None:
+                return tuning.interrupted(folder, request.json)
+            tasks = tuned
+        pending = tasks
+        if begun:
+            tasks, pending = take_up(tasks, folder, request)
+        write_comparison(folder, tasks, request.line)
+        finished, refused = execute(pending, folder, where, request.json)
     if len(refused) == len(tasks) and not begun:
         for entry in folder.iterdir():  # new or empty before: all of it is ours
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -167,11 +169,10 @@ def write_comparison(folder: Path, tasks: list[Task], line: str) -> None:
     write_text(folder / "compare.json", dumps(record, indent=1))
 
 
-def execute(tasks: list[Task], folder: Path, workers: int, quiet: bool) -> tuple[bool, list[str]]:
+def execute(tasks: list[Task], folder: Path, where: Place, quiet: bool) -> tuple[bool, list[str]]:
     """The runs, with live progress, each recorded in the table as it ends: whether they were left to finish, and the
     sentences of those that were refused."""
     from ..bench import table
-    from ..bench.pool import run_all
     from ..bench.reuse import TABLE, entry
     from .progress import display
 
@@ -185,9 +186,7 @@ def execute(tasks: list[Task], folder: Path, workers: int, quiet: bool) -> tuple
     recorded: set[str] = set()
     budget, count, refused = Budget.parse(tasks[0].budget), {"done": 0}, []
     with display(quiet) as shown:
-        shown.say(
-            f"{len(tasks)} runs of {tasks[0].budget} each, {workers} at a time; a line follows once one has compiled."
-        )
+        shown.say(f"{len(tasks)} runs of {tasks[0].budget} each, {where.words}; a line follows once one has compiled.")
 
         def listen(task: Task, event: dict[str, Any]) -> None:
             if event["event"] == "row":
@@ -200,7 +199,7 @@ def execute(tasks: list[Task], folder: Path, workers: int, quiet: bool) -> tuple
             shown.ended(task.label)
             shown.say(f"[{count['done']}/{len(tasks)}] {task.label}: {_outcome(task)}")
 
-        finished = run_all(tasks, workers, listen)
+        finished = where.run_all(tasks, listen)
         if not finished:
             shown.say("interrupted; what the runs had reached is kept.")
         for task in tasks:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from .. import __version__
+from ..bench.limits import parse_memory, parse_wall
 from ..driver.seed import check_seed
 from ..registry import KINDS, nearest
 
@@ -134,9 +135,11 @@ def _compare(parser: _Parser) -> None:
     parser.add_argument(
         "--workers",
         type=_integer("--workers", 1),
-        default=1,
         help="runs at a time, each in a process of its own and on one thread if there are several (1)",
     )
+    parser.add_argument("--scheduler", metavar="ADDRESS", help="make the runs on the workers of this Dask scheduler")
+    parser.add_argument("--memory", type=_sentence(parse_memory), help="end a run that holds more, such as 4GiB (none)")
+    parser.add_argument("--wall", type=_sentence(parse_wall), help="end a run that takes longer in all: 10min (none)")
     _run_options(parser)
     parser.add_argument(
         "--continue",
@@ -202,6 +205,18 @@ def _integer(name: str, least: int):
         if value < least:
             raise Usage(f"{name} {text}: must be a whole number, at least {least}.")
         return value
+
+    return convert
+
+
+def _sentence(check: Callable[[str], Any]):
+    """`check`, whose ValueError is a sentence."""
+
+    def convert(text: str) -> Any:
+        try:
+            return check(text)
+        except ValueError as error:
+            raise Usage(str(error)) from None
 
     return convert
 

@@ -13,6 +13,7 @@ from typing import Any
 from ..bench.task import Task, refusal
 from ..driver.budget import Budget
 from .parse import Usage
+from .where import Place
 
 SEEDS = 3  # runs of a trial where --tune-seeds does not say
 
@@ -34,17 +35,20 @@ def check(request: argparse.Namespace, tasks: Sequence[Task]) -> None:
 
 
 def tune(
-    tasks: list[Task], folder: Path, request: argparse.Namespace, command: Callable[[str, str, int, dict], str]
+    tasks: list[Task],
+    folder: Path,
+    request: argparse.Namespace,
+    where: Place,
+    command: Callable[[str, str, int, dict], str],
 ) -> list[Task] | None:
     """The tasks with the settings found; None if interrupted. Raises Usage for a damaged list of trials."""
     from ..bench import tune as bench
-    from ..bench.pool import run_all
     from .progress import display
 
     rule, budget = bench.Rule(request.tune, request.tune_seeds or SEEDS), Budget.parse(tasks[0].budget)
     with display(request.json) as shown:
         each = f"{rule.trials} trial{'s' * (rule.trials > 1)} of {rule.seeds} run{'s' * (rule.seeds > 1)}"
-        shown.say(f"Tuning: {each} for every method on every problem.")
+        shown.say(f"Tuning: {each} for every method on every problem, {where.words}.")
 
         def runner(todo: Sequence[Task], listener: bench.Listener) -> bool:
             def listen(task: Task, event: dict[str, Any]) -> None:
@@ -54,7 +58,7 @@ def tune(
                     shown.ended(f"tuning {task.label}")
                 listener(task, event)
 
-            return run_all(todo, request.workers, listen)
+            return where.run_all(todo, listen)
 
         try:
             return bench.tune(tasks, folder, rule, runner, shown.say, command, request.retry_failed)

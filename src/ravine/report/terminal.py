@@ -40,11 +40,12 @@ class Summary:
             table.add_column("reason", ratio=1, min_width=30)
         for name in ("problem", "method"):
             table.add_column(name, overflow="fold")
-        for name in ("seed", "error", "loss", "steps", "seconds", "compile"):
+        known = any(run.value("peak_memory") is not None for run in self.runs)
+        for name in ("seed", "error", "loss", "steps", "seconds", "compile", *(["MiB"] if known else [])):
             table.add_column(name, justify="right", no_wrap=True)
         for run in self.runs:
             reason = [Text(_sentences(run))] if wide else []
-            table.add_row(self._status(run), *reason, *(Text(cell) for cell in _cells(run)))
+            table.add_row(self._status(run), *reason, *(Text(cell) for cell in _cells(run)[: None if known else -1]))
         return table
 
     def _status(self, run: RunRecord) -> Text:
@@ -73,12 +74,14 @@ def _cells(run: RunRecord) -> list[str]:
         wording.integer(run.progress("steps")),
         wording.seconds(run.progress("seconds")),
         wording.seconds(run.value("compile_seconds")),
+        wording.integer(None if (peak := run.value("peak_memory")) is None else peak / 2**20),
     ]
 
 
 def summary(folders: Sequence[Path | str]) -> Summary:
     """The table of run folders and comparison folders: status, reason, problem, method, seed, error, loss, steps,
-    steady seconds, compile seconds. Raises ValueError, one sentence, as `load_run`."""
+    steady seconds, compile seconds, MiB at the peak where known. Raises ValueError, one sentence, as `load_run`.
+    """
     return Summary(collect(folders).runs)
 
 
