@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 LOCK   := requirements/lock.txt
+EXPORTS := requirements/exports.txt
 STAMP  := $(VENV)/.ravine-env
 
 # Compiled programs are kept between test runs; two thirds of a cold run is compilation.
@@ -30,10 +31,15 @@ $(STAMP): $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+# What only the tests of `ravine export` need, so that `make demo` does not wait for it.
+$(VENV)/.ravine-exports: $(STAMP) $(EXPORTS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(EXPORTS)
+	@touch $@
+
 demo: env  ## four methods on two problems, 20 s each, and a report
 	$(BIN)/ravine compare poisson2d,burgers1d --methods adam,lbfgs,ssbroyden,lm --budget 20s --seeds 1
 
-test: env  ## all tests
+test: env $(VENV)/.ravine-exports  ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 lint: env  ## style, format and types
@@ -69,10 +75,12 @@ suite: .venv-suite/.ravine-env  ## what is missing of the suite (about 7 hours i
 	@touch $@
 
 # --fork-strategy fewest: one version of a package for all Pythons (requirements/README.md says why).
-lock:  ## write requirements/lock.txt anew (needs uv)
-	uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --fork-strategy fewest --upgrade \
-	  --no-config --no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
-	  --quiet --output-file $(LOCK)
+lock:  ## write the files in requirements/ anew (needs uv)
+	$(COMPILE) --group dev --upgrade --output-file $(LOCK)
+	$(COMPILE) --group dev --group exports --constraints $(LOCK) --upgrade --output-file $(EXPORTS)
+
+COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest --no-config --no-annotate \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet
 
 clean:  ## remove the environment and all caches
 	rm -rf $(VENV) .venv-suite .jax_cache .pytest_cache .ruff_cache .hypothesis

@@ -40,21 +40,22 @@ def pictures(fields: Fields, side: int) -> list[tuple[str, dict[str, Any]]]:
 def _along(fields: Fields, curves: list[tuple[str, np.ndarray, int | str, str]], log: bool = False) -> dict[str, Any]:
     """Curves (name, values, palette slot, dash); the axis below is logarithmic where it spans more than two decades."""
     x, label = fields.axes[0], escaped(fields.labels[0])
+    ys = [np.where(np.isfinite(values) & ((values > 0) | (not log)), values, np.nan) for _, values, _, _ in curves]
     traces = [
         dict(
             type="scatter",
             x=x,
-            y=np.where(np.isfinite(values) & ((values > 0) | (not log)), values, np.nan),
+            y=y,
             name=name,
             mode="lines",
             line=dict(width=1.6, dash=dash),
             hovertemplate=f"{name} %{{y:.4g}}<br>{label} %{{x:.3g}}<extra></extra>",
             meta=dict(slot=slot),
         )
-        for name, values, slot, dash in curves
+        for y, (name, _, slot, dash) in zip(ys, curves, strict=True)
     ]
     wide = bool(x.min() > 0 and x.max() > 100 * x.min())
-    axes = axis(label, wide, [x]), axis(None, log, [trace["y"] for trace in traces])
+    axes = axis(label, wide, [x]), axis(None, log, ys)
     return {"data": traces, "layout": layout(HEIGHT, *axes, showlegend=len(curves) > 1)}
 
 
