@@ -19,8 +19,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.interpreters.partial_eval import dce_jaxpr
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from .objective import Term
 from .types import Params
 
 # A subset is drawn in b² comparisons instead of by a permutation of n where that is less work.
@@ -62,25 +64,44 @@ def draw(
     return {name: _rows(k, n, shares[name], replace, name) for k, (name, n) in zip(keys, sizes.items(), strict=True)}
 
 
-def row_gradients(objective, params: Params) -> dict[str, tuple[Float[Array, " n"], Float[Array, "n P"]]]:
-    """{term: (m_i φ(z_i), m_i J_iᵀ∇φ(z_i))}, each row's share of the value and of the gradient: the sums are L and ∇L.
+def term_gradients(objective, name: str, params: Params) -> tuple[Float[Array, " n"], Float[Array, "n P"]]:
+    """(m_i φ(z_i), m_i J_iᵀ∇φ(z_i)) of one term, each row's share of the value and of the gradient.
 
     One reverse sweep of one point, vmapped. Memory n P: give it `objective.rows(idx)` where n is large.
     """
-    found = {}
-    for name, term in objective.parts.items():
+    term = objective.parts[name]
 
-        def row(p: Params, x: Any, name: str = name, term: Any = term) -> Array:
-            return objective.integrand(name, jnp.reshape(term.fn(p, x), (-1,)), x)
+    def row(p: Params, x: Any) -> Array:
+        return objective.integrand(name, jnp.reshape(term.fn(p, x), (-1,)), x)
 
-        def one(x: Any, row: Any = row) -> tuple[Array, Array]:
-            value, grad = jax.value_and_grad(row)(params, x)
-            return value, ravel_pytree(grad)[0]
+    def one(x: Any) -> tuple[Array, Array]:
+        value, grad = jax.value_and_grad(row)(params, x)
+        return value, ravel_pytree(grad)[0]
 
-        values, grads = jax.vmap(one)(term.points)
-        measure = term.measure(term.n)
-        found[name] = measure * values, measure[:, None] * grads
-    return found
+    values, grads = jax.vmap(one)(term.points)
+    measure = term.measure(term.n)
+    return measure * values, measure[:, None] * grads
+
+
+def row_gradients(objective, params: Params) -> dict[str, tuple[Float[Array, " n"], Float[Array, "n P"]]]:
+    """`term_gradients` of every term: the sums over all rows are L and ∇L."""
+    return {name: term_gradients(objective, name, params) for name in objective.parts}
+
+
+def is_affine(term: Term, params: Params) -> bool:
+    """Whether the outputs of a row are seen to be affine in θ: no operation of their derivative reads θ.
+
+    Exact where it says yes. It says no for a program that computes with θ and does not use the result in a way that can
+    be seen (`jnp.where` on a sign of θ). Nothing is evaluated.
+    """
+    row = jax.tree.map(lambda a: jnp.asarray(a)[0], term.points)
+
+    def slope(p: Params, v: Params) -> Array:
+        return jax.jvp(lambda q: term.fn(q, row), (p,), (v,))[1]
+
+    program = jax.make_jaxpr(slope)(params, params).jaxpr
+    _, used = dce_jaxpr(program, [True] * len(program.outvars))
+    return not any(used[: len(jax.tree.leaves(params))])
 
 
 def _rows(key: PRNGKeyArray, n: int, b: int, replace: bool, name: str) -> Int[Array, " b"]:

@@ -20,6 +20,7 @@ _SHORT = {
     "BarzilaiBorwein": "bb",
     "FirstOrderTrustRegion": "fotr",
     "OFFOAdaGrad": "offo",
+    "MultilevelMonteCarlo": "mlmc",
     "LevenbergMarquardt": "lm",
     "GaussNewton": "gn",
     "ResidualAdaptive": "rad",
