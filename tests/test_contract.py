@@ -113,7 +113,6 @@ def test_info_describes_the_entering_parameters(name):
     if make(name).noisy:  # estimates: what the driver writes down is exact, and they stand beside it
         row = unbroken(name)[0].rows[0]
         told, told_size = row["loss"], row["grad_norm"]
-        np.testing.assert_allclose([infos.value[0], infos.grad_norm[0]], [value, size], rtol=0.9)
         assert {"scalars.batch_loss", "scalars.batch_grad_norm"} <= set(row)
     np.testing.assert_allclose(told, value, rtol=1e-12)
     np.testing.assert_allclose(told_size, size, rtol=1e-10)

@@ -17,7 +17,7 @@ Needs      FINITE_SUM.
 Cost/step  one gradient over `batch` rows, row by row (3 b), both rows of a pair counted.
 Memory     b P for the gradients of the rows, 3 n for the order.
 Deviations (1) levels are coarse quadratures over the rows of the sum, per term; (2) no bias is left: the finest level
-           is the sum itself; (3) sizes are static, so what the rounding of N_l leaves over goes to the coarsest levels first.
+           is the sum itself; (3) what the rounding of N_l leaves over goes to the coarsest levels first.
 Reference  Giles (2008), Oper. Res. 56(3); Giles (2015), Acta Numer. 24 (N_l); Hu, Wang, Chen & He (2024), for the use
            in stochastic gradients.
 """

@@ -95,7 +95,7 @@ class AbstractSnapshot(Method):
 
         fresh = state.at == 0
         value, v = jax.lax.cond(fresh, whole, corrected, None)
-        pick = jnp.where(fresh, jr.randint(for_pick, (), 0, rounds), state.pick)
+        pick = jnp.where(fresh, jr.randint(for_pick, (), 0, rounds, jnp.int32), state.pick)
         picked = jnp.where(state.at == pick, theta, state.picked)
         ends = state.at + 1 >= rounds
         move = -self.learning_rate * v
