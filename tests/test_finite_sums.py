@@ -132,7 +132,7 @@ def floor_of_sgd(alpha, batch):
 
     def gaps(key):
         def body(w, k):
-            grad = OBJECTIVE.rows(draw(k, sizes, batch, replace=True)).value_and_grad({"w": w})[1]["w"]
+            grad = OBJECTIVE.rows(draw(k, sizes, {"fit": batch}, replace=True)).value_and_grad({"w": w})[1]["w"]
             return w - alpha * grad, gap({"w": w}, None)
 
         return jax.lax.scan(body, jnp.asarray(BEST), jax.random.split(key, steps))[1]
@@ -219,19 +219,19 @@ def test_levels_pay_where_the_coarse_sum_is_exact_and_neighbours_are_alike():
     method = lambda levels: MultilevelMonteCarlo(learning_rate=1.0, batch=48, levels=levels)  # noqa: E731
     plain, several, many = (spread_of(method(levels), objective, params) for levels in (1, 3, 5))
     assert several > 0.8 * plain  # 64 coarse rows do not fit into 48: nothing gained, as the arithmetic says
-    assert many < 0.05 * plain  # 16 do
+    assert many < 0.2 * plain  # 16 do
 
 
 def test_mulstreg_on_all_rows_is_adaptive_regularisation():
     """With all rows in the batch and no coarse step it is AR1 and converges to the minimiser."""
-    method = MUlSTREG(batch=N, coarse_every=10**9, regularisation=4.0)
+    method = MUlSTREG(batch=N, coarse_every=10**9, regularisation=4.0, least=1e-12)
     w = trajectories(method, OBJECTIVE, ZERO, 400, 1, lambda p, info: (p["w"], info.value, info.scalars["gain"]))
     np.testing.assert_allclose(w[0][0, -1], BEST, atol=1e-6)
     assert np.all(np.diff(w[1][0]) <= 1e-15)
 
 
 def test_mulstreg_uses_its_coarse_model():
-    method = MUlSTREG(batch=20, coarse_every=2)
+    method = MUlSTREG(batch=20, coarse_every=2, least=0.5)  # steps end where the batch gradient is 0.5/λ
     watch = lambda p, info: (gap(p, info), info.scalars["coarse"], info.status)  # noqa: E731
     gaps, coarse, status = trajectories(method, OBJECTIVE, ZERO, 400, 10, watch)
     assert np.mean(coarse) == 0.5 and np.mean(status[coarse == 1] == 0) > 0.3
@@ -250,7 +250,7 @@ def test_a_lucky_batch_is_no_optimum():
         assert run.status == "budget", run.reason
         for row in run.rows[:-1]:
             assert row["grad_norm"] > 0
-        assert len(run.rows) == run.summary["counts"]["checks"] + 1
+        assert len(run.rows) == run.summary["counts"]["checks"]
     assert any(row["scalars.batch_grad_norm"] == 0 for row in run.rows[:-1])
 
 
@@ -261,7 +261,7 @@ def one_row():
 def test_work_is_counted_in_rows():
     run = minimize(FIT, start(), SVRG(batch=4, inner=6), budget=Budget(steps=12))
     assert run.summary["counts"] == dict.fromkeys(run.summary["counts"], 0) | {
-        "residual": 2, "vjp": 2, "batch": 10 * 6 * 4, "checks": 12,
+        "residual": 2, "vjp": 2, "batch": 10 * 6 * 4, "checks": 13,
     }  # fmt: skip
     spent = minimize(FIT, start(), SAGA(batch=4), budget=Budget(evaluations=10.0))
     assert spent.steps == 14 and "evaluations" in spent.reason  # 3 for the table, 3 · 4/24 a step
@@ -299,7 +299,7 @@ def test_methods_that_cannot_live_with_batches_are_refused():
 
 
 def test_the_norm_test_grows_a_batch_when_noise_drowns_the_gradient():
-    norm, inner = (find("samplers", n).load()(size=4, every=1) for n in ("normtest", "innerproduct"))
+    norm, inner = (find("samplers", n).load()(size=4, theta=0.3, every=1) for n in ("normtest", "innerproduct"))
     near = {"w": jnp.asarray(BEST) + 1e-3}
     for sampler in (norm, inner):
         begin = sampler.start(OBJECTIVE)
@@ -314,5 +314,5 @@ def test_the_norm_test_grows_a_batch_when_noise_drowns_the_gradient():
     points = OBJECTIVE.parts["fit"].points
     rows = points["a"][idx] * (points["a"][idx] @ np.asarray(near["w"]) - points["y"][idx])[:, None]
     noise, squared = np.sum(np.var(rows, axis=0, ddof=1)), np.sum(np.mean(rows, axis=0) ** 2)
-    sizes = [b for b in (4, 8, 16, 32, 60) if noise * (1 - b / N) / b <= 0.81 * squared]
+    sizes = [b for b in (4, 8, 16, 32, 60) if noise * (1 - b / N) / b <= 0.09 * squared]
     assert int(norm.act(OBJECTIVE, near, norm.start(OBJECTIVE), None, 0, 1).state["size"]) == sizes[0]

@@ -12,7 +12,7 @@ m + (λ/2)|·|². The finest level is a batch, not all rows; |g| ≥ η₂/λ dr
 
 Needs      FINITE_SUM.
 Cost/step  fine: one gradient and one value over b rows (4 b); coarse: 4 b, and `coarse_steps` + 1 gradients and one
-           value over b·`fraction` rows.
+           value over b/`ratio` rows.
 Memory     5 P.
 Deviations (1) two levels in one space of parameters, both of rows; (2) decrease and gradient are estimated on the same
            batch; (3) λ is kept in [1e-15, 1e15]; (4) the coarse model is minimised by gradient steps.
@@ -49,16 +49,17 @@ class MUlSTREG(Method):
     """MUlSTREG: regularised gradient steps on batches, some from a coarse model on fewer rows.
 
     `regularisation`: first λ. `threshold`: η₁, `least`: η₂, `factor`: γ > 1. `batch`: b, rows of B in all terms;
-    `fraction`: of them in C. `coarse_every`: every so many steps is coarse. `coarse_steps`: gradient steps on m.
+    `ratio`: of b to the rows of C, rounded down term by term. `coarse_every`: every so many steps is coarse.
+    `coarse_steps`: gradient steps on m.
     Raises ValueError or TypeError for options out of range.
     """
 
     regularisation: float = 10.0
     threshold: float = 0.1
-    least: float = 1e-4
+    least: float = 0.1
     factor: float = 2.0
     batch: int = eqx.field(static=True, default=16)
-    fraction: float = eqx.field(static=True, default=0.25)
+    ratio: int = eqx.field(static=True, default=4)
     coarse_every: int = eqx.field(static=True, default=2)
     coarse_steps: int = eqx.field(static=True, default=4)
 
@@ -71,8 +72,7 @@ class MUlSTREG(Method):
         require_real(self, "threshold", 0.0, 1.0, why="a model that is exact has the ratio 1")
         require_real(self, "least", 0.0, float("inf"), why="it is what ends steps on noise")
         require_real(self, "factor", 1.0, float("inf"), why="λ grows by it after a rejection")
-        require_real(self, "fraction", 0.0, 1.0, why="the coarse model has fewer rows")
-        for name in ("batch", "coarse_every", "coarse_steps"):
+        for name in ("batch", "ratio", "coarse_every", "coarse_steps"):
             require_count(self, name, 1)
 
     def init(self, objective, params, *, key):
@@ -84,9 +84,7 @@ class MUlSTREG(Method):
         lam = state.regularisation
         idx = draw(key, objective.sizes, batch_sizes(objective.sizes, self.batch))
         fine = objective.rows(idx)
-        coarse = objective.rows(
-            {name: rows[: max(1, int(self.fraction * rows.shape[0]))] for name, rows in idx.items()}
-        )
+        coarse = objective.rows({name: rows[: max(1, rows.shape[0] // self.ratio)] for name, rows in idx.items()})
         value, g = flat_gradient(fine, params, theta.dtype)
 
         def along_coarse(_):
