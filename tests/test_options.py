@@ -171,7 +171,7 @@ def rough(params, x):
 ROUGH = LeastSquares({"fit": Term(rough, POINTS)})
 BASE = {"fresh": {"every": 4}, "rad": {"every": 4}, "guard": {"every": 2, "swap": 0.05}}
 BASE |= {"minibatch": {"size": 8}, "fixedbatches": {"size": 8}}
-BASE |= {name: {"size": 2, "every": 4} for name in ("normtest", "innerproduct")}
+BASE |= {name: {"size": 2, "every": 4, "theta": 0.3} for name in ("normtest", "innerproduct")}
 
 
 def draw(seed, sizes):
@@ -179,7 +179,8 @@ def draw(seed, sizes):
 
 
 def sampled(sampler):
-    run = rv.minimize(ROUGH, start(), m.SGD(1e-5), budget=rv.Budget(steps=STEPS), sampler=sampler, draw=draw)
+    objective, rate = (FIT, 1e-2) if sampler.batching else (ROUGH, 1e-5)
+    run = rv.minimize(objective, start(), m.SGD(rate), budget=rv.Budget(steps=STEPS), sampler=sampler, draw=draw)
     return trajectory(run)
 
 

@@ -113,8 +113,9 @@ class SAGA(Method):
             change = jnp.sum(f - old_values)
             value, v = value + change / part, v + found
             value_all, grad_all = value_all + change, grad_all + part * found
-            table[name] = state.table[name].at[rows].set(new)
-            values[name] = state.values[name].at[rows].set(f)
+            # Added, not set: what is written then waits for what is read, and nothing copies the tables.
+            table[name] = state.table[name].at[rows].add(new - old)
+            values[name] = state.values[name].at[rows].add(f - old_values)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(v))
         move = jnp.where(finite, -self.learning_rate * v, 0.0)
         info = Info(
