@@ -2,7 +2,8 @@
 
     python benchmarks/finite_sums.py [--rows 100000] [--passes 100] > benchmarks/results/finite_sums.jsonl
 
-One JSON object per line: the first says versions, commit and arguments, each other is one method on one data set, run
+One JSON object per line: one with versions, commit and arguments for each call (the committed results are of several,
+with `--sets`, `--methods` and `--rows 1000`), then one for each method on each data set, run
 until the target, `--passes` or `--seconds`. A pass is the work of one gradient over all rows (3 evaluations, counted,
 not timed): the machine does not matter; seconds are steady ones and only orient. Gradient norms are exact, computed off
 the clock at recorded steps, so the passes of batch methods are known to about an eighth. Data sets, n rows, 50 columns:
