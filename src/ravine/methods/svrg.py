@@ -8,8 +8,8 @@ and l-smooth, L μ-strongly convex, αl < ½ and `snapshot="random"`, snapshots 
     ρ = 1/(μα(1 − 2lα)m) + 2lα/(1 − 2lα)        (Theorem 1 of the paper, for batches of one row)
 
 The loop, needs, cost, memory and deviation are those of `snapshot_gradient`. It pays where N exceeds l/μ by far:
-m ≈ l/μ steps of a few rows then do what one step on all rows would; where l/μ exceeds N it loses to L-BFGS, and in low
-dimensions to Gauss-Newton everywhere (`benchmarks/finite_sums.py`).
+m ≈ l/μ steps of a few rows then do what one step on all rows would; where l/μ exceeds N it loses to L-BFGS, and a
+linear problem with few parameters is Gauss-Newton's (`benchmarks/finite_sums.py`).
 Reference  Johnson & Zhang (2013), NeurIPS 26.
 """
 
