@@ -54,6 +54,7 @@ format: env  ## apply the format and the safe fixes
 bench: env  ## the benchmarks (hours on an idle machine); each file in benchmarks/ says what it measures
 	$(BIN)/python benchmarks/false_claims.py
 	$(BIN)/python benchmarks/first_order.py
+	$(BIN)/python benchmarks/finite_sums.py
 	$(BIN)/python benchmarks/lm_step.py
 	$(BIN)/python benchmarks/optax_overhead.py
 	$(BIN)/python benchmarks/quasi_newton.py

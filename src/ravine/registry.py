@@ -21,10 +21,12 @@ _SHORT = {
     "BarzilaiBorwein": "bb",
     "FirstOrderTrustRegion": "fotr",
     "OFFOAdaGrad": "offo",
+    "MultilevelMonteCarlo": "mlmc",
     "LevenbergMarquardt": "lm",
     "GaussNewton": "gn",
     "ResidualAdaptive": "rad",
     "PointGuard": "guard",
+    "InnerProductTest": "innerproduct",
 }
 
 KINDS = tuple(_PACKAGES)

@@ -1,0 +1,318 @@
+"""Methods on finite sums: what their theorems promise, on small strongly convex sums with known constants."""
+
+import jax
+import numpy as np
+import pytest
+from finite_sums import logistic, regression, trajectories
+from small import FIT, residual, start, steady
+
+from ravine import Budget, minimize
+from ravine.finite_sum import batch_sizes, draw, is_affine
+from ravine.methods import SAGA, SARAH, SGD, STORM, SVRG, Adam, MUlSTREG, MultilevelMonteCarlo
+from ravine.objective import LeastSquares, Term
+from ravine.registry import find
+from ravine.sampling.base import rng
+from ravine.views import bounds_on
+
+jnp = jax.numpy
+OBJECTIVE, BEST, SMOOTH, CONVEX = regression()
+N = 60
+ZERO = {"w": np.zeros(4)}
+
+
+@pytest.fixture(autouse=True)
+def double():
+    with jax.enable_x64(True):
+        yield
+
+
+def gap(params, info):
+    return OBJECTIVE.value(params) - OBJECTIVE.value({"w": jnp.asarray(BEST)})
+
+
+def distance(params, info):
+    return jnp.sum((params["w"] - BEST) ** 2)
+
+
+def squared_gradient(params, info):
+    return jnp.sum(OBJECTIVE.value_and_grad(params)[1]["w"] ** 2)
+
+
+def test_svrg_keeps_the_rate_of_its_theorem():
+    m, alpha = 900, 0.1 / SMOOTH
+    rho = 1 / (CONVEX * alpha * (1 - 2 * SMOOTH * alpha) * m) + 2 * SMOOTH * alpha / (1 - 2 * SMOOTH * alpha)
+    assert rho < 0.4
+    method = SVRG(learning_rate=alpha, batch=1, inner=m, snapshot="random")
+    found = np.mean(trajectories(method, OBJECTIVE, ZERO, 4 * m + 1, 20, gap)[:, ::m], axis=0)  # at the snapshots
+    assert found.shape == (5,) and np.all(found[1:] <= rho * found[:-1])
+    assert found[-1] > 0  # a rate, not a floor
+
+
+def test_sarah_keeps_the_rates_of_its_theorems():
+    m, alpha = 600, 0.3 / SMOOTH
+    sigma = 1 / (CONVEX * alpha * m) + alpha * SMOOTH / (2 - alpha * SMOOTH)
+    assert sigma < 0.3
+    method = SARAH(learning_rate=alpha, batch=1, inner=m, snapshot="random")
+    found = np.mean(trajectories(method, OBJECTIVE, ZERO, 3 * m + 1, 20, squared_gradient)[:, ::m], axis=0)
+    assert np.all(found[1:] <= sigma * found[:-1])
+    # within the first round: E|v_t|² by itself
+    directions = trajectories(method, OBJECTIVE, ZERO, m, 20, lambda params, info: info.grad_norm**2)
+    factor = 1 - (2 / (alpha * SMOOTH) - 1) * (CONVEX * alpha) ** 2
+    bound = directions[0, 0] * factor ** np.arange(m)
+    assert np.all(np.mean(directions, axis=0) <= bound * (1 + 1e-12))
+
+
+@pytest.mark.parametrize("storage", ["scalars", "gradients"])
+def test_saga_keeps_the_rate_of_its_theorem(storage):
+    alpha = 1 / (2 * (CONVEX * N + SMOOTH))
+    method = SAGA(learning_rate=alpha, batch=1, storage=storage)
+    steps = 2400
+    found = np.mean(trajectories(method, OBJECTIVE, ZERO, steps, 20, distance), axis=0)
+    value, grad = OBJECTIVE.value_and_grad({"w": jnp.asarray(BEST)})
+    bregman = OBJECTIVE.value(ZERO) - value - np.sum(np.asarray(grad["w"]) * (ZERO["w"] - BEST))
+    first = np.sum(BEST**2) + N / (CONVEX * N + SMOOTH) * bregman
+    bound = first * (1 - CONVEX / (2 * (CONVEX * N + SMOOTH))) ** np.arange(steps)
+    assert bound[-1] < 1e-2 * first and np.all(found <= bound)
+
+
+@pytest.mark.parametrize("method", [SVRG, SARAH, SAGA])
+def test_constant_steps_reach_the_minimiser(method):
+    run = minimize(
+        OBJECTIVE, ZERO, method(learning_rate=0.3, batch=4), budget=Budget(steps=20000), target={"grad_norm": 1e-12}
+    )
+    assert run.status == "reached_target", run.reason
+    np.testing.assert_allclose(run.params["w"], BEST, atol=1e-10)
+
+
+def test_saga_storages_are_one_method():
+    objective, _ = logistic()
+    runs = [
+        trajectories(SAGA(learning_rate=0.3, batch=3, storage=s), objective, {"w": np.zeros(5)}, 200, 1, watched)
+        for s in ("scalars", "gradients", "auto")
+    ]
+    for other in runs[1:]:
+        for a, b in zip(runs[0], other, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-13)
+    state = SAGA(batch=3).init(objective, {"w": np.zeros(5)}, key=None)
+    assert {k: v.shape for k, v in state.table.items()} == {"loss": (80, 1), "penalty": (1, 5)}
+
+
+def watched(params, info):
+    return params["w"], info.value
+
+
+def test_saga_sees_what_is_affine():
+    affine, params = OBJECTIVE.parts["fit"], {"w": jnp.zeros(4)}
+    box = bounds_on([(-5.0, 5.0)], [params["w"]], ["w"], "float64")
+    assert is_affine(affine, params) and not is_affine(OBJECTIVE.pull(box).parts["fit"], params)
+    assert not is_affine(Term(residual, np.zeros((2, 1))), start())
+    assert not is_affine(Term(lambda p, x: p["w"] @ p["w"] * x[0], np.zeros((2, 1))), params)
+    with pytest.raises(ValueError, match="affine in the parameters, and those of the term 'fit' are not"):
+        minimize(FIT, start(), SAGA(storage="scalars"), budget=Budget(steps=2))
+    assert SAGA().init(FIT, start(), key=None).table["fit"].shape == (24, 24)
+    assert SAGA(storage="scalars").footprint(1000, 50) < SAGA().footprint(1000, 50)
+
+
+def test_saga_finds_the_optimum_of_scikit_learn():
+    linear = pytest.importorskip("sklearn.linear_model")
+    objective, (a, y) = logistic()
+    reference = linear.LogisticRegression(
+        C=1 / (0.05 * len(y)), solver="saga", fit_intercept=False, tol=1e-14, max_iter=100_000, random_state=0
+    ).fit(a, y)
+    method = SAGA(learning_rate=0.2, batch=4)
+    run = minimize(objective, {"w": np.zeros(5)}, method, budget=Budget(steps=50_000), target={"grad_norm": 1e-11})
+    assert run.status == "reached_target", run.reason
+    np.testing.assert_allclose(run.params["w"], reference.coef_[0], atol=1e-8)
+
+
+def floor_of_sgd(alpha, batch):
+    """(mean of L − L* once it no longer falls, what the linear recursion of the second moments gives)."""
+    steps = int(12 / (alpha * CONVEX))
+    sizes = {"fit": N}
+
+    def gaps(key):
+        def body(w, k):
+            grad = OBJECTIVE.rows(draw(k, sizes, {"fit": batch}, replace=True)).value_and_grad({"w": w})[1]["w"]
+            return w - alpha * grad, gap({"w": w}, None)
+
+        return jax.lax.scan(body, jnp.asarray(BEST), jax.random.split(key, steps))[1]
+
+    found = jax.jit(jax.vmap(gaps))(jax.random.split(jax.random.key(5), 100))
+    return float(np.mean(found[:, steps // 2 :]))
+
+
+def test_the_floor_of_sgd_is_step_times_variance_over_batch():
+    a, y = OBJECTIVE.parts["fit"].points["a"], OBJECTIVE.parts["fit"].points["y"]
+    rows = a * (a @ BEST - y)[:, None]
+    variance = np.mean(np.sum(rows**2, axis=1))  # of one row's gradient at the minimiser
+    # To first order in α the stationary covariance solves HΣ + ΣH = αS/b, so E[L − L*] = ½ tr(HΣ) = α tr(S)/(4b).
+    for alpha, batch in ((0.02, 1), (0.2, 10), (0.2, 100), (0.02, 10)):
+        assert floor_of_sgd(alpha, batch) == pytest.approx(alpha * variance / (4 * batch), rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        SVRG(learning_rate=1.0, batch=2, inner=5),
+        SAGA(learning_rate=1.0, batch=2),
+        MultilevelMonteCarlo(learning_rate=1.0, batch=9),
+    ],
+    ids=lambda m: type(m).__name__,
+)
+def test_directions_are_unbiased(method):
+    """One step from a state made at other parameters: the mean direction is the gradient, the mean value L."""
+    objective, _ = logistic()
+    here, there = {"w": jnp.asarray([0.3, -0.2, 0.5, 0.1, 0.0])}, {"w": jnp.zeros(5)}
+    state = method.init(objective, there, key=None)
+    state = method.step(objective, there, state, key=jax.random.key(0)).state
+
+    def one(key):
+        step = method.step(objective, here, state, key=key)
+        return here["w"] - step.params["w"], step.info.value
+
+    directions, values = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), 4000))
+    value, grad = objective.value_and_grad(here)
+    for found, want in ((directions, grad["w"]), (values[:, None], value[None])):
+        error = np.std(found, axis=0) / np.sqrt(4000)
+        assert np.all(error > 0) and np.all(np.abs(np.mean(found, axis=0) - want) < 4 * error)
+
+
+def test_storm_knows_the_gradient_better_than_a_batch():
+    method = STORM(batch=2)
+
+    def error(params, info):
+        return (info.grad_norm - jnp.sqrt(squared_gradient(params, info))) ** 2, params["w"]
+
+    errors, where = trajectories(method, OBJECTIVE, ZERO, 3000, 20, error)
+    late = where[:, -1]
+    keys = jax.random.split(jax.random.key(2), 500)
+
+    def alone(key):
+        idx = draw(key, {"fit": N}, 2)
+        return jnp.linalg.norm(OBJECTIVE.rows(idx).value_and_grad({"w": late[0]})[1]["w"])
+
+    true = jnp.sqrt(squared_gradient({"w": late[0]}, None))
+    single = np.mean((jax.vmap(alone)(keys) - true) ** 2)
+    assert np.mean(errors[:, -100:]) < 0.1 * single
+    assert np.mean(np.sum((late - BEST) ** 2, axis=1)) < 0.02 * np.sum(BEST**2)
+
+
+def smooth_row(p, x):
+    return p["w"][0] * jnp.sin(3 * x[0]) + p["w"][1] * x[0] - jnp.cos(x[0])
+
+
+def spread_of(method, objective, params):
+    state = method.init(objective, params, key=None)
+    keys = jax.random.split(jax.random.key(4), 400)
+    # a few steps at one point, so that the level variances are known
+    frozen = jax.jit(lambda s, k: method.step(objective, params, s, key=k).state)
+    for k in keys[:20]:
+        state = frozen(state, k)
+    moves = jax.jit(jax.vmap(lambda k: method.step(objective, params, state, key=k).params["w"]))(keys)
+    return float(np.sum(np.var(moves, axis=0)))
+
+
+def test_levels_pay_where_the_coarse_sum_is_exact_and_neighbours_are_alike():
+    x = np.linspace(0.0, 1.0, 256)[:, None]
+    shuffled = np.random.default_rng(0).permutation(x)  # the hierarchy finds the neighbours by itself
+    objective, params = LeastSquares({"s": Term(smooth_row, shuffled)}), {"w": jnp.asarray([1.0, 0.5])}
+    method = lambda levels: MultilevelMonteCarlo(learning_rate=1.0, batch=48, levels=levels)  # noqa: E731
+    plain, several, many = (spread_of(method(levels), objective, params) for levels in (1, 3, 5))
+    assert several > 0.8 * plain  # 64 coarse rows do not fit into 48: nothing gained, as the arithmetic says
+    assert many < 0.2 * plain  # 16 do
+
+
+def test_mulstreg_on_all_rows_is_adaptive_regularisation():
+    """With all rows in the batch and no coarse step it is AR1 and converges to the minimiser."""
+    method = MUlSTREG(batch=N, coarse_every=10**9, regularisation=4.0, least=1e-12)
+    w = trajectories(method, OBJECTIVE, ZERO, 400, 1, lambda p, info: (p["w"], info.value, info.scalars["gain"]))
+    np.testing.assert_allclose(w[0][0, -1], BEST, atol=1e-6)
+    assert np.all(np.diff(w[1][0]) <= 1e-15)
+
+
+def test_mulstreg_uses_its_coarse_model():
+    method = MUlSTREG(batch=20, coarse_every=2, least=0.5)  # steps end where the batch gradient is 0.5/λ
+    watch = lambda p, info: (gap(p, info), info.scalars["coarse"], info.status)  # noqa: E731
+    gaps, coarse, status = trajectories(method, OBJECTIVE, ZERO, 400, 10, watch)
+    assert np.mean(coarse) == 0.5 and np.mean(status[coarse == 1] == 0) > 0.3
+    assert np.mean(gaps[:, -1]) < 0.05 * np.mean(gaps[:, 0])
+
+
+def test_a_lucky_batch_is_no_optimum():
+    """Rows that vanish at the start beside rows that do not: batches of the first see no gradient at all."""
+    x = np.concatenate([np.zeros(15), np.ones(1)])[:, None]
+    lucky = LeastSquares({"fit": Term(lambda p, x: (p["w"][0] - 1.0) * x[0], x)})
+    for run in (
+        minimize(lucky, {"w": np.zeros(1)}, SGD(0.5, momentum=None), sampler="minibatch", budget=Budget(steps=1)),
+        minimize(lucky, {"w": np.zeros(1)}, SGD(0.05, momentum=None), sampler=one_row(), budget=Budget(steps=60)),
+        minimize(lucky, {"w": np.zeros(1)}, STORM(batch=1), budget=Budget(steps=60), target=1e-12),
+    ):
+        assert run.status == "budget", run.reason
+        for row in run.rows[:-1]:
+            assert row["grad_norm"] > 0
+        assert len(run.rows) == run.summary["counts"]["checks"]
+    assert any(row["scalars.batch_grad_norm"] == 0 for row in run.rows[:-1])
+
+
+def one_row():
+    return find("samplers", "minibatch").load()(size=1)
+
+
+def test_work_is_counted_in_rows():
+    run = minimize(FIT, start(), SVRG(batch=4, inner=6), budget=Budget(steps=12))
+    assert run.summary["counts"] == dict.fromkeys(run.summary["counts"], 0) | {
+        "residual": 2, "vjp": 2, "batch": 10 * 6 * 4, "checks": 13,
+    }  # fmt: skip
+    spent = minimize(FIT, start(), SAGA(batch=4), budget=Budget(evaluations=10.0))
+    assert spent.steps == 14 and "evaluations" in spent.reason  # 3 for the table, 3 · 4/24 a step
+
+
+def test_batches_of_ordinary_methods_resume_exactly(tmp_path):
+    def go(steps, **kwargs):
+        grows = find("samplers", "normtest").load()(size=2, theta=0.3, every=10)
+        return minimize(FIT, start(), Adam(1e-2), sampler=grows, budget=Budget(steps=steps), **kwargs)
+
+    whole = go(45)
+    assert whole.summary["notes"] and whole.summary["points_moved"] == 0
+    go(23, checkpoint=tmp_path)
+    again = go(45, checkpoint=tmp_path)
+    assert steady(again.rows) == steady(whole.rows) and again.summary["notes"] == whole.summary["notes"]
+
+
+def test_fixed_batches_use_every_row_equally_often():
+    sampler = find("samplers", "fixedbatches").load()(size=5)
+    objective = LeastSquares({"a": Term(lambda p, x: p["w"][0] - x[0], np.arange(13.0)[:, None])})
+    batches = sampler.batches(objective, {}, 0)
+    used = [np.asarray(batches.draw(objective, None, k).parts["a"].points).ravel() for k in range(13)]
+    assert {len(set(batch)) for batch in used} == {5}
+    np.testing.assert_array_equal(np.bincount(np.concatenate(used).astype(int)), np.full(13, 5))
+    assert batch_sizes(objective.sizes, 5) == {"a": 5}
+
+
+def test_methods_that_cannot_live_with_batches_are_refused():
+    for name, words in (("lbfgs", "compares gradients"), ("cg", "compares gradients"), ("svrg", "its own batches")):
+        with pytest.raises(ValueError, match=words):
+            minimize(FIT, start(), name, sampler="minibatch", budget=Budget(steps=1))
+    mean = Term(lambda p, x: jnp.mean(x)[None] - p["b"][0], np.zeros((4, 1)), coupled=True)
+    with pytest.raises(ValueError, match="MiniBatch needs FINITE_SUM"):
+        minimize(LeastSquares({"m": mean}), start(), "adam", sampler="minibatch", budget=Budget(steps=1))
+
+
+def test_the_norm_test_grows_a_batch_when_noise_drowns_the_gradient():
+    norm, inner = (find("samplers", n).load()(size=4, theta=0.3, every=1) for n in ("normtest", "innerproduct"))
+    near = {"w": jnp.asarray(BEST) + 1e-3}
+    for sampler in (norm, inner):
+        begin = sampler.start(OBJECTIVE)
+        assert int(begin["size"]) == 4
+        far = sampler.act(OBJECTIVE, {"w": 50.0 * jnp.ones(4)}, begin, None, 0, 1)
+        assert int(far.state["size"]) <= 16
+        look = sampler.act(OBJECTIVE, near, begin, None, 0, 1)
+        assert look.changed and int(look.state["size"]) > int(far.state["size"]) and look.objective is OBJECTIVE
+        assert look.sweeps == pytest.approx(3 * 4 / N) and "batches of 4" in look.note
+    # by hand, on the rows the look drew
+    idx = rng(0, 1, "fit/test").choice(N, 4, replace=False)
+    points = OBJECTIVE.parts["fit"].points
+    rows = points["a"][idx] * (points["a"][idx] @ np.asarray(near["w"]) - points["y"][idx])[:, None]
+    noise, squared = np.sum(np.var(rows, axis=0, ddof=1)), np.sum(np.mean(rows, axis=0) ** 2)
+    sizes = [b for b in (4, 8, 16, 32, 60) if noise * (1 - b / N) / b <= 0.09 * squared]
+    assert int(norm.act(OBJECTIVE, near, norm.start(OBJECTIVE), None, 0, 1).state["size"]) == sizes[0]
