@@ -52,6 +52,7 @@ PERTURBED = {
     ("fotr", "grow"): 3.0,
     ("ssbfgs", "variant"): "OL",
     ("gn", "sufficient"): 0.6,
+    ("sophia", "eps"): 1.0,
     ("lm", "bend"): 1e-6,
     ("lm", "order"): 2,
     ("lm", "threshold"): 0.9999,

@@ -23,6 +23,8 @@ _TABLE = {
     "GaussNewton": "gauss_newton",
     "ENGD": "engd",
     "LevenbergMarquardt": "levenberg_marquardt",
+    "AdaHessian": "adahessian",
+    "Sophia": "sophia",
 }
 
 __all__ = list(_TABLE)
