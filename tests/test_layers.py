@@ -18,6 +18,7 @@ points
 calculus
 linalg
 objective linearization
+finite_sum
 views
 model
 models

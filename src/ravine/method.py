@@ -71,6 +71,10 @@ _ADVICE = {
         "write the objective as LeastSquares (residual rows) or Composite (an integrand convex in its inputs), "
         "or use a method that needs only VALUE, such as SSBroyden, LBFGS or Adam."
     ),
+    Structure.FINITE_SUM: (
+        "write the objective as LeastSquares or Composite whose terms all have coupled=False (a coupled term sees its "
+        "points at once and has no rows to draw), or use a method that needs only VALUE, such as LBFGS or Adam."
+    ),
     Structure.RESIDUAL: (
         "write the objective as LeastSquares (residual rows), or use GaussNewton or LevenbergMarquardt, "
         "which also take a Composite, or a method that needs only VALUE."

@@ -7,6 +7,11 @@
 A residual is written for ONE point; it is vmapped here, so a Jacobian row is one reverse sweep of one point.
 Points, weights and quadrature are leaves: resampling and reweighting never recompile. NumPy arrays are kept as
 they are until a run starts, so that float64 points built outside any precision scope stay float64.
+
+Where no term is coupled the two sums are finite sums over rows that can be drawn (FINITE_SUM): `rows(idx)` is the same
+objective on b_k of the n_k rows of every term, each row's w q times n_k/b_k, so that its mean over uniform draws is L.
+A coupled term is one function of all its points: kept whole it would make every batch cost a full evaluation, so an
+objective with one does not offer FINITE_SUM.
 """
 
 from __future__ import annotations
@@ -99,15 +104,44 @@ class Term(eqx.Module):
         q = 1.0 / m if self.quadrature is None else self.quadrature
         return jnp.broadcast_to(jnp.asarray(self.weight * q), (m,))
 
+    def take(self, index: Any) -> Term:
+        """The term on b of its n rows, w q scaled by n/b: the mean over uniform draws of `index` is the whole term.
+
+        `index`: (b,) integers, possibly traced, repeats allowed. Raises ValueError for concrete ones outside [0, n).
+        """
+        index, n = _index(index, self.n), self.n
+
+        def pick(a):
+            return a[index] if isinstance(a, np.ndarray) and isinstance(index, np.ndarray) else jnp.asarray(a)[index]
+
+        quadrature = None if self.quadrature is None else pick(self.quadrature) * (n / index.shape[0])
+        weight = pick(self.weight) if np.ndim(self.weight) else self.weight
+        return Term(self.fn, jax.tree.map(pick, self.points), weight, quadrature, self.coupled)
+
     def with_points(self, points: Any, quadrature: Any = None) -> Term:
         """The same term on other points (same shapes: nothing recompiles)."""
         return Term(self.fn, points, self.weight, quadrature, self.coupled)
 
 
+def _index(index: Any, n: int) -> Any:
+    """Row numbers as an array; the concrete ones are checked, traced ones cannot be."""
+    index = index if isinstance(index, (jax.Array, np.ndarray)) else np.asarray(index)
+    if index.ndim != 1 or not index.size or not np.issubdtype(index.dtype, np.integer):
+        raise ValueError(
+            f"rows: idx must hold (b,) row numbers per term, b at least 1; got {index.dtype} of shape {index.shape}."
+        )
+    if not isinstance(index, Tracer) and not bool(np.all((np.asarray(index) >= 0) & (np.asarray(index) < n))):
+        raise ValueError(f"rows: row numbers must lie in [0, {n}); got {index.min()} to {index.max()}.")
+    return index
+
+
 class Objective(eqx.Module):
     """Abstract scalar function of a parameter pytree, with declared structure."""
 
-    structure: ClassVar[Structure] = Structure.VALUE
+    @property
+    def structure(self) -> Structure:
+        """What this objective offers."""
+        return Structure.VALUE
 
     @abc.abstractmethod
     def value(self, params: Params) -> Float[Array, ""]:
@@ -144,6 +178,30 @@ class _Terms(Objective):
     """Shared by LeastSquares and Composite: a sum over named terms, kept sorted by name as jit sorts them."""
 
     parts: eqx.AbstractVar[dict[str, Term]]
+    offers: ClassVar[Structure] = Structure.VALUE | Structure.TERMS | Structure.COMPOSITE
+
+    @property
+    def structure(self) -> Structure:
+        coupled = any(term.coupled for term in self.parts.values())
+        return self.offers if coupled else self.offers | Structure.FINITE_SUM
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """{term name: n_k}, the rows that `rows` draws from."""
+        return {name: term.n for name, term in self.parts.items()}
+
+    def rows(self, idx: Mapping[str, Any]) -> _Terms:
+        """The same objective on the rows idx = {name: (b_k,) integers} of every term, w q scaled by n_k/b_k.
+
+        E over uniform idx, with or without replacement, is L, in value, gradient and curvature. Sizes are static,
+        indices may be traced (`finite_sum.draw`). Raises ValueError where a term is missing, unknown or coupled.
+        """
+        if set(idx) != set(self.parts):
+            raise ValueError(f"rows: idx must name every term; got {sorted(idx)}, the terms are {sorted(self.parts)}.")
+        coupled = sorted(name for name, term in self.parts.items() if term.coupled)
+        if coupled:
+            raise ValueError(f"rows: the coupled terms {coupled} have no rows to draw; they see all points at once.")
+        return eqx.tree_at(lambda o: o.parts, self, {name: term.take(idx[name]) for name, term in self.parts.items()})
 
     @abc.abstractmethod
     def integrand(self, name: str, z: Float[Array, " c"], x: Any) -> Float[Array, ""]:
@@ -199,7 +257,7 @@ class LeastSquares(_Terms):
     """
 
     parts: dict[str, Term]
-    structure: ClassVar[Structure] = Structure.VALUE | Structure.TERMS | Structure.COMPOSITE | Structure.RESIDUAL
+    offers: ClassVar[Structure] = _Terms.offers | Structure.RESIDUAL
 
     def __init__(self, terms: Mapping[str, Term] | Term):
         self.parts = _named("LeastSquares", terms)
@@ -221,7 +279,6 @@ class Composite(_Terms):
 
     parts: dict[str, Term]
     outer: dict[str, Callable]
-    structure: ClassVar[Structure] = Structure.VALUE | Structure.TERMS | Structure.COMPOSITE
 
     def __init__(self, terms: Mapping[str, Term] | Term, outer: Mapping[str, Callable] | Callable):
         self.parts = _named("Composite", terms)
@@ -258,7 +315,6 @@ class Scalar(Objective):
 
     fn: Callable
     batch: Any
-    structure: ClassVar[Structure] = Structure.VALUE
 
     def __init__(self, fn: Callable, batch: Any = None):
         if not callable(fn):

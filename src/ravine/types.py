@@ -22,6 +22,7 @@ class Structure(enum.Flag):
     TERMS      the value is a sum of named terms
     COMPOSITE  value = Σ w q φ(z(θ), x) with φ convex in z: a Gauss-Newton matrix JᵀQJ exists
     RESIDUAL   the composite with φ(z) = ½|z|²: residual rows r exist and value = ½‖r‖²
+    FINITE_SUM the value is a sum over rows that can be drawn: `rows(idx)` is unbiased, `sizes` counts them
     FIXED      points and weights do not change during a run (needed by methods, never offered)
     """
 
@@ -29,6 +30,7 @@ class Structure(enum.Flag):
     TERMS = enum.auto()
     COMPOSITE = enum.auto()
     RESIDUAL = enum.auto()
+    FINITE_SUM = enum.auto()
     FIXED = enum.auto()
 
 
@@ -47,7 +49,8 @@ class Counts(NamedTuple):
 
     One `residual` is one evaluation of all residual rows (or of the value); `vjp` one reverse sweep over all
     rows (a gradient); `jvp` one forward sweep; `rows` Jacobian rows formed; `solves` factorisations of a
-    dense system.
+    dense system. `batch` is all work on batches of rows, in evaluations of one residual row: a value over b rows is b,
+    a gradient 3 b, a Hessian-vector product 6 b (`batch_work`), so b = N is the full evaluation.
     """
 
     residual: Int[Array, ""]
@@ -56,11 +59,18 @@ class Counts(NamedTuple):
     rows: Int[Array, ""]
     hvp: Int[Array, ""]
     solves: Int[Array, ""]
+    batch: Int[Array, ""]
 
 
-def counts(residual=0, jvp=0, vjp=0, rows=0, hvp=0, solves=0) -> Counts:
+def counts(residual=0, jvp=0, vjp=0, rows=0, hvp=0, solves=0, batch=0) -> Counts:
     """Counts with the unnamed entries zero; entries may be Python integers or traced scalars."""
-    return Counts(*(jnp.asarray(c, jnp.int32) for c in (residual, jvp, vjp, rows, hvp, solves)))
+    return Counts(*(jnp.asarray(c, jnp.int32) for c in (residual, jvp, vjp, rows, hvp, solves, batch)))
+
+
+def batch_work(rows, value=0, jvp=0, vjp=0, hvp=0):
+    """The entry `batch` of work on `rows` residual rows (outputs, not points: `linearization.dims(batch, params).rows`)
+    with the weights of `records.WORK`: `batch_work(b, value=1, vjp=1)` is a gradient over b rows, 3 b."""
+    return rows * (value + 2 * jvp + 2 * vjp + 6 * hvp)
 
 
 class Info(NamedTuple):

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..records import WORK, WORK_JACOBIAN
+from ..records import WORK, evaluations
 
 AXES = ("seconds", "total", "work")
 TARGETS = tuple(float(f"1e-{k}") for k in range(1, 11))  # relative L2 errors
@@ -96,13 +96,10 @@ def work(rows: Sequence[Mapping[str, Any]], residual_rows: float | None) -> np.n
         counts = (row.get(f"counts.{name}", 0.0) for row in rows)
         return np.array([math.nan if count is None else float(count) for count in counts])
 
-    done = sum((weight * counted(name) for name, weight in WORK.items()), np.zeros(len(rows)))
-    jacobian = counted("rows")
-    if not jacobian.any():
-        return done
-    if not residual_rows and np.nan_to_num(jacobian).any():
+    done = {name: counted(name) for name in (*WORK, "rows", "batch")}
+    if not residual_rows and np.nan_to_num(done["rows"] + done["batch"]).any():
         raise ValueError("rows: Jacobian rows were counted, but the number of residual rows is not known.")
-    return done + WORK_JACOBIAN * jacobian / (residual_rows or 1)
+    return evaluations(done, residual_rows)
 
 
 def reached(run: Curve, target: float, axis: str = "seconds") -> float:

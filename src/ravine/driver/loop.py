@@ -11,7 +11,7 @@ import jax.random as jr
 import numpy as np
 
 from ..plans import History
-from ..records import WORK, WORK_JACOBIAN, append_row, next_recorded, write_rows
+from ..records import append_row, evaluations, next_recorded, write_rows
 from ..types import Counts, Info, Params, Status
 from . import persist
 from .clock import Clock
@@ -291,9 +291,7 @@ class Loop:
     # -- ends ------------------------------------------------------------------------------------------------
     def evaluations(self) -> float:
         """Work so far in residual evaluations (records.WORK)."""
-        done = self.totals | {"sampler": self.watch.sweeps}
-        jacobians = done["rows"] / self.setup.rows_total if self.setup.rows_total else 0.0
-        return sum(weight * done[name] for name, weight in WORK.items()) + WORK_JACOBIAN * jacobians
+        return evaluations(self.totals | {"sampler": self.watch.sweeps}, self.setup.rows_total)
 
     def spent(self) -> End | None:
         """The End of a spent budget, None while something is left."""

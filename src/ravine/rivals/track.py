@@ -21,7 +21,7 @@ from ..driver.clock import Clock
 from ..driver.observe import Observer
 from ..driver.target import Target
 from ..objective import Objective
-from ..records import WORK, WORK_JACOBIAN, append_row, next_recorded, write_rows
+from ..records import append_row, evaluations, next_recorded, write_rows
 from ..types import Counts
 from .view import View
 
@@ -163,9 +163,7 @@ class Track:
 
     def evaluations(self) -> float:
         """Work so far in residual evaluations (records.WORK); 0 where the rival does not say."""
-        done = {name: n or 0 for name, n in self.work.items()} | {"sampler": 0}
-        jacobians = done["rows"] / self.view.rows if self.view.rows else 0.0
-        return sum(weight * done[name] for name, weight in WORK.items()) + WORK_JACOBIAN * jacobians
+        return evaluations({name: n or 0 for name, n in self.work.items()} | {"sampler": 0}, self.view.rows)
 
     def _spent(self) -> None:
         b = self.rules.budget
