@@ -53,6 +53,9 @@ PERTURBED = {
     ("ssbfgs", "variant"): "OL",
     ("gn", "sufficient"): 0.6,
     ("sophia", "eps"): 1.0,
+    ("hessianfree", "preconditioner"): "jacobi",
+    ("hessianfree", "max_iterations"): 2,
+    ("hessianfree", "c1"): 0.9,
     ("lm", "bend"): 1e-6,
     ("lm", "order"): 2,
     ("lm", "threshold"): 0.9999,
@@ -73,7 +76,9 @@ PLAIN = FIT, start()
 VALLEY = LeastSquares({"valley": Term(valley, np.array([[3.0]]))}), {"x": np.array([-1.2, 1.0])}
 # Steep and round: momentum overshoots within a few steps.
 BOWL = LeastSquares({"bowl": Term(lambda p, x: 20.0 * p["x"] * x[0], np.array([[1.0]]))}), {"x": np.array([1.0, -2.0])}
-SCENES = (PLAIN, VALLEY, BOWL)
+# Flat far from the root: steps along the tangent overshoot.
+ARC = LeastSquares({"arc": Term(lambda p, x: jnp.arctan(10.0 * p["x"]) * x[0], np.array([[1.0]]))}), {"x": np.ones(1)}
+SCENES = (PLAIN, VALLEY, BOWL, ARC)
 
 # Options about trials that fail: in the plain fit hardly any does.
 SCENARIOS = {
@@ -81,6 +86,8 @@ SCENARIOS = {
     ("*", "max_trials"): VALLEY,
     ("*", "halvings"): VALLEY,
     ("gn", "sufficient"): VALLEY,
+    ("hessianfree", "c1"): ARC,
+    ("hessianfree", "max_trials"): ARC,
     ("lm", "threshold"): VALLEY,
     ("*", "restart"): BOWL,
     ("ar1", "increase"): VALLEY,

@@ -25,6 +25,7 @@ _TABLE = {
     "LevenbergMarquardt": "levenberg_marquardt",
     "AdaHessian": "adahessian",
     "Sophia": "sophia",
+    "HessianFree": "hessian_free",
 }
 
 __all__ = list(_TABLE)

@@ -4,8 +4,8 @@
     every `every`-th step   h⁺ = β₂h + (1 − β₂) z ⊙ Hz,  z of independent signs, else h⁺ = h
     θ⁺ = θ − α clip(m⁺/max(γh⁺, ε), −1, 1)
 
-The mean of the looks, unlike that of their squares, is the diagonal itself, with its sign. Where it is negative, or small
-against the gradient, the component is clipped: it moves by α in the direction of −m (a sign step), never along a
+The mean of the looks, unlike that of their squares, is the diagonal itself, with its sign. Where it is negative, or
+small against the gradient, the component is clipped: it moves by α in the direction of −m (a sign step), never along a
 direction of ascent and never far on a curvature estimate that was wrong. γ says how flat is flat: the larger, the more
 components take Newton steps (α/γ)m/h and the fewer sign steps α.
 
@@ -13,8 +13,8 @@ Needs      VALUE.
 Cost/step  one value and gradient; one Hessian-vector product in every `every`-th step.
 Memory     2 P, and 2 P during a look.
 Deviations (1) signs z in the place of normal ones (less variance, exact on a diagonal Hessian); (2) h is divided by
-           1 − β₂ˡ after l looks, so the first looks are not read as a flat landscape; (3) decoupled weight decay is left to
-           the objective; (4) the Gauss-Newton-Bartlett looks of the paper need class labels to be drawn and are not offered.
+           1 − β₂ˡ after l looks, so the first looks are not read as a flat landscape; (3) decoupled weight decay is
+           left to the objective; (4) the paper's other estimate needs class labels to be drawn and is not offered.
 Reference  Liu, Li, Hall, Liang & Ma (2024), ICLR, arXiv:2305.14342 (its Sophia-H).
 """
 
