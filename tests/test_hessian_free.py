@@ -107,5 +107,5 @@ def test_a_step_that_fails_raises_the_damping_and_forgets_the_direction():
 def test_bad_options_are_one_sentence():
     with pytest.raises(ValueError, match="HessianFree: preconditioner='jacoby' is unknown; did you mean 'jacobi'"):
         HessianFree(preconditioner="jacoby")
-    with pytest.raises(ValueError, match="HessianFree: damping must lie between 0 and inf, because .* got 0.0"):
+    with pytest.raises(ValueError, match=r"HessianFree: damping must lie between 0 and inf, because .* got 0.0"):
         HessianFree(damping=0.0)

@@ -2,20 +2,20 @@
 
     α = rᵀz/pᵀBp,   x⁺ = x + αp,   r⁺ = r − αBp,   z⁺ = M r⁺,   p⁺ = z⁺ + (r⁺ᵀz⁺/rᵀz) p
 
-Each iterate minimises φ(x) = ½xᵀBx − bᵀx over the space spanned so far, and |x| grows from iterate to iterate if x₀ = 0.
+Each iterate minimises φ(x) = ½xᵀBx − bᵀx over the space spanned so far, and |x| grows with each if x₀ = 0.
 
 `within`: from zero, until |r| ≤ tolerance |b|, to the boundary |x| = Δ, or to the first direction with pᵀBp ≤ 0, along
           which it goes to the boundary (for Δ = ∞ it stops before it, or, at the first iterate, takes x = b): always
           φ(x) < 0, and bᵀx > 0.
 `to_rest`: from a given start, or from zero where that has φ ≥ 0, with a preconditioner, until φ fell by less than ε|φ|
-          per iteration over the last max(10, k/10) of k iterations, or r is rounding; keeps iterates on a geometric grid
-          of k. B must be positive definite.
+          per iteration over the last max(10, k/10) of k iterations, or r is rounding; keeps iterates on a geometric
+          grid of k. B must be positive definite.
 
 Cost       one product per iteration, and one more in `to_rest` for a start that is not zero.
 Memory     4 P; `to_rest` K P for K kept iterates (K = 1 + log_1.3 of the largest number of iterations).
-Reference  Hestenes & Stiefel (1952), J. Res. NBS 49; Steihaug (1983), SIAM J. Numer. Anal. 20(3); Toint (1981), in Sparse
-           Matrices and their Uses; Nocedal & Wright (2006), Numerical Optimization, algorithm 7.1; Martens (2010), ICML
-           (the rest and the grid).
+Reference  Hestenes & Stiefel (1952), J. Res. NBS 49; Toint (1981), in Sparse Matrices and their Uses; Steihaug (1983),
+           SIAM J. Numer. Anal. 20(3); Nocedal & Wright (2006), Numerical Optimization, algorithm 7.1; Martens (2010),
+           ICML (the rest and the grid).
 """
 
 from __future__ import annotations
