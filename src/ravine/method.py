@@ -26,6 +26,11 @@ class Method(eqx.Module):
     guard_every: ClassVar[int] = 100
     # A curvature method works with differences below float32 resolution; the driver warns once.
     second_order: ClassVar[bool] = False
+    # Whether `Info.value` and `Info.grad_norm` are estimates from some of the rows. The driver then computes both in
+    # full at recorded rows, writes those, and decides by them alone; inside the compiled loop no estimate ends a run.
+    noisy: ClassVar[bool] = False
+    # Whether what it remembers is worth something on the next batch, where every step has its own (MiniBatch).
+    batchable: ClassVar[bool] = True
     # Whether a step with the default options never raises the value by more than rounding.
     monotone: ClassVar[bool] = True
 

@@ -24,6 +24,7 @@ _SHORT = {
     "GaussNewton": "gn",
     "ResidualAdaptive": "rad",
     "PointGuard": "guard",
+    "InnerProductTest": "innerproduct",
 }
 
 KINDS = tuple(_PACKAGES)

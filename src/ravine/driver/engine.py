@@ -4,6 +4,9 @@
 without recompiling, and a call of zero steps compiles it before the clock starts. Functions and sizes are the
 static key: a second run with the same functions and shapes compiles nothing. Every step k uses the key
 fold_in(run key, k), and the body is the same program however the calls are cut, so the cuts change no digit.
+
+With `batches` (a sampler's) every step sees its own batch of rows, frozen for the whole step: batch k is drawn from the
+key of step k, the state is refreshed on it, and the step is made on it; its work is counted in rows.
 """
 
 from __future__ import annotations
@@ -18,12 +21,14 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from ..linearization import dims
 from ..static import Frozen, join, split
-from ..types import Counts, Info, Params, State, Status, counts
+from ..types import Counts, Info, Params, State, Status, Step, batch_work, counts
 
 MAX_REJECTED = 20  # consecutive steps in which every trial was rejected
 MAX_NO_DESCENT = 3  # consecutive failed line searches
 MAX_TINY = 20  # consecutive steps below rounding of the parameters
+_BATCH = 0x6261  # the stream of a step's key that draws its batch, apart from what the method draws
 _ROUNDINGS = 100  # a gradient is a sum of products that cancel: it is known to far less than an ulp of its terms
 
 traces: list[str] = []  # one entry per trace of `advance`, the method's name; read by tests
@@ -93,7 +98,10 @@ def vanishes(value, grad_norm, size, first_grad) -> Bool[Array, ""]:
     return (invisible & (grad_norm <= jnp.sqrt(eps) * first_grad)) | (grad_norm <= eps**2 * first_grad)
 
 
-def _goes_on(info: Info, s: Streaks, limits: Limits, size: Float[Array, ""]) -> Bool[Array, ""]:
+def _goes_on(info: Info, s: Streaks, limits: Limits, size: Float[Array, ""], noisy: bool) -> Bool[Array, ""]:
+    if noisy:  # a lucky batch is no optimum, and a batch without slope no end: the host decides, from all rows
+        failing = (s.rejected >= MAX_REJECTED) | (s.no_descent >= MAX_NO_DESCENT)
+        return ~(failing | (info.status == Status.NONFINITE))
     met = (info.value <= limits.loss) | (info.grad_norm <= limits.grad_norm)
     met |= vanishes(info.value, info.grad_norm, size, limits.first_grad)
     stuck = (s.rejected >= MAX_REJECTED) | (s.no_descent >= MAX_NO_DESCENT) | (s.tiny >= MAX_TINY)
@@ -102,29 +110,59 @@ def _goes_on(info: Info, s: Streaks, limits: Limits, size: Float[Array, ""]) -> 
 
 @partial(jax.jit, static_argnums=0)
 def _start(frozen: Frozen, arrays: list, params: Params, key: Array, k: Array) -> State:
-    objective, method = join(frozen, arrays)
-    return method.init(objective, params, key=jr.fold_in(key, k))
+    objective, method, batches = join(frozen, arrays)
+    own = jr.fold_in(key, k)
+    return method.init(_batch(objective, batches, own, k), params, key=own)
+
+
+def _batch(objective, batches, key: Array, k: Array):
+    return objective if batches is None else batches.draw(objective, jr.fold_in(key, _BATCH), k)
+
+
+def _step(objective, method, batches, params: Params, state: State, key: Array, k: Array) -> Step:
+    if batches is None:
+        return method.step(objective, params, state, key=key)
+    batch = _batch(objective, batches, key, k)
+    fresh = method.refresh(batch, params, state)
+    step = method.step(batch, params, fresh, key=key)
+    # A state that is handed through cost nothing; one that was made anew holds a value and a gradient of this batch.
+    pairs = zip(jax.tree.leaves(fresh), jax.tree.leaves(state), strict=True)
+    anew = int(any(a is not b for a, b in pairs))
+    return step._replace(info=step.info._replace(counts=_in_rows(step.info.counts, dims(batch, params).rows, anew)))
+
+
+def _in_rows(c: Counts, rows: int, gradients: int) -> Counts:
+    """The work of a step on a batch of so many residual rows, and of some gradients more, as counts of single rows."""
+    work = c.batch + batch_work(rows, c.residual + gradients, c.jvp, c.vjp + gradients, c.hvp)
+    return counts(rows=c.rows, solves=c.solves, batch=work)
+
+
+@partial(jax.jit, static_argnums=0)
+def _exact(frozen: Frozen, arrays: list, params: Params) -> tuple[Array, Array]:
+    value, grad = join(frozen, arrays)[0].value_and_grad(params)
+    return value, norm(grad)
 
 
 @partial(jax.jit, static_argnums=0)
 def _refresh(frozen: Frozen, arrays: list, params: Params, state: State) -> State:
-    objective, method = join(frozen, arrays)
+    objective, method, _ = join(frozen, arrays)
     return method.refresh(objective, params, state)
 
 
 @partial(jax.jit, static_argnums=0)
 def _readout(frozen: Frozen, arrays: list, params: Params, state: State) -> Params:
-    _, method = join(frozen, arrays)
+    _, method, _ = join(frozen, arrays)
     return method.readout(params, state)
 
 
 @partial(jax.jit, static_argnums=0)
 def _advance(frozen: Frozen, arrays: list, params, state, streaks, limits, key, start, stop) -> Flight:
-    objective, method = join(frozen, arrays)
+    objective, method, batches = join(frozen, arrays)
     traces.append(type(method).__name__)
+    noisy = method.noisy or batches is not None
 
     def one(k, params, state):
-        return method.step(objective, params, state, key=jr.fold_in(key, k))
+        return _step(objective, method, batches, params, state, jr.fold_in(key, k), k)
 
     blank = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), eqx.filter_eval_shape(one, start, params, state).info)
 
@@ -136,7 +174,7 @@ def _advance(frozen: Frozen, arrays: list, params, state, streaks, limits, key, 
         totals = jax.tree.map(jnp.add, f.totals, info.counts)
         size = norm(f.params)
         streaks = _next_streaks(f.streaks, info, size)
-        return Flight(f.k + 1, new, state, first, info, totals, streaks, _goes_on(info, streaks, limits, size))
+        return Flight(f.k + 1, new, state, first, info, totals, streaks, _goes_on(info, streaks, limits, size, noisy))
 
     def goes(f: Flight):
         return f.go & (f.k < stop)
@@ -146,22 +184,38 @@ def _advance(frozen: Frozen, arrays: list, params, state, streaks, limits, key, 
 
 
 class Engine:
-    """One method on one objective, compiled. The objective's leaves may be exchanged at any time."""
+    """One method on one objective, compiled. The objective's leaves may be exchanged at any time.
+
+    `batches`: what draws the rows of each step, None for all of them. Other sizes are another program.
+    """
 
     def __init__(self, objective, method):
         self.method = method
         self.set_objective(objective)
 
-    def set_objective(self, objective) -> None:
-        self.objective = objective
-        self.frozen, self.arrays = split((objective, self.method))
+    def set_objective(self, objective, batches=None) -> None:
+        self.objective, self.batches = objective, batches
+        self.frozen, self.arrays = split((objective, self.method, batches))
+
+    @property
+    def noisy(self) -> bool:
+        """Whether a step's value and gradient norm are estimates."""
+        return self.method.noisy or self.batches is not None
 
     def start(self, params: Params, key: Array, k: int = 0) -> State:
         """The method's state before step k. Blocks until done."""
         state = _start(self.frozen, self.arrays, params, key, np.int32(k))
         return jax.block_until_ready(state)
 
+    def exact(self, params: Params) -> dict[str, float]:
+        """Loss and gradient norm over all rows."""
+        value, grad_norm = _exact(self.frozen, self.arrays, params)
+        return {"loss": float(value), "grad_norm": float(grad_norm)}
+
     def refresh(self, params: Params, state: State) -> State:
+        """The state on changed points; with batches every step does this on its own."""
+        if self.batches is not None:
+            return state
         return _refresh(self.frozen, self.arrays, params, state)
 
     def readout(self, params: Params, state: State) -> Params:

@@ -90,7 +90,7 @@ def _hand_over(loop: Loop, request: Request, verdict: Verdict, returned: int, pa
         "method": "+".join(type(m).__name__ for m in methods),
         "seed": setup.seed,
         "model": None,
-        "counts": loop.totals | {"sampler": loop.watch.sweeps},
+        "counts": loop.totals | {"sampler": loop.watch.sweeps, "checks": loop.checks},
         "main_metric": next(iter(setup.observer.metrics), None),
         "parameters": int(sum(np.size(x) for x in jax.tree.leaves(loop.params))),
         "rows": setup.rows_total,

@@ -24,7 +24,8 @@ from .target import Target
 _CALL_SECONDS = 0.4  # a device call is cut near this length, so that budgets and Ctrl-C are heard
 _CHECKPOINT_SECONDS = 10.0
 # What a step, a change of stage or a look may change, besides rows, objective and watch.
-_MOVING = ("k", "params", "state", "streaks", "totals", "stage", "stage_start", "ended", "pending", "recorded", "last")
+_MOVING = ("k", "params", "state", "streaks", "totals", "checks", "stage", "stage_start", "ended", "pending")
+_MOVING += ("recorded", "last")
 
 
 class Loop:
@@ -46,12 +47,14 @@ class Loop:
         self.last: Info | None = None
         self.ended: str | None = None
         self.watch = Watch(setup, objective)
+        self.checks = 0  # evaluations of value and gradient for the record of a noisy method, off the clock
         self._step_seconds = 0.0
         self._saved_at = time.perf_counter()
         self.pending: dict[str, Any] | None = None
         self.recorded = -1
         self._row_params = params
         self.interrupt = Interrupt()
+        self.move(objective)
 
     @property
     def engine(self) -> Engine:
@@ -71,6 +74,8 @@ class Loop:
             engine.readout(self.params, state)
             if self.setup.sampler is not None and self.setup.sampler.period(engine.method):
                 engine.refresh(self.params, state)
+            if engine.noisy:
+                engine.exact(self.params)
         self.setup.observer(self.objective, self.params)
         self.watch.compile(self.objective, self.params)
         self.compiled = True
@@ -109,12 +114,13 @@ class Loop:
         moving, rows, objective, watch = self._marked
         vars(self).update(moving)
         del self.rows[rows:]
-        self._move(objective)
         self.watch.go_back(watch)
+        self.move(objective)
 
-    def _move(self, objective) -> None:
+    def move(self, objective) -> None:
+        """All stages go on with this objective and the sampler's present batches."""
         for engine in self.engines:
-            engine.set_objective(objective)
+            engine.set_objective(objective, self.watch.batches(objective))
 
     def _iterate(self) -> End:
         while True:
@@ -170,7 +176,7 @@ class Loop:
         moved = self.watch.act(self.objective, self.params, self.engine.method, self.k)
         if moved is None:
             return
-        self._move(moved)
+        self.move(moved)
         self.state = self.engine.refresh(self.params, self.state)
 
     def _observe(self) -> End | None:
@@ -180,16 +186,34 @@ class Loop:
             method = type(self.engine.method).__name__
             where = {"step": self.k, "seconds": seconds, "cpu_seconds": cpu, "stage": self.stage, "method": method}
             # Work, like seconds, is what it took to get here: the sum after a device call would depend on its length.
-            self.pending, self._row_params = where | scores | self._work(), self.params
+            exact = self._checked() if self.engine.noisy else {}
+            self.pending, self._row_params = where | scores | self._work() | exact, self.params
             self.recorded = self.k
-            return End("target") if self.setup.target.needs_rows() and self._met(self.pending) else None
+            if (exact or self.setup.target.needs_rows()) and self._met(self.pending):
+                return End("target")
+            return self._vanished(exact) if exact else None
+
+    def _checked(self) -> dict[str, float]:
+        """Loss and gradient norm of a noisy method over all rows: the record, and the only thing that can end it well.
+        Off the clock, as metrics are, and counted apart."""
+        self.checks += 1
+        return self.engine.exact(self.params)
+
+    def _vanished(self, exact: dict[str, float]) -> End | None:
+        """The gradient of all rows is rounding: the row is given up, the plan asked for another stage or the end."""
+        loss, grad = (jnp.asarray(x, self.setup.dtype) for x in exact.values())
+        if not bool(vanishes(loss, grad, norm(self.params), self.limits.first_grad)):
+            return None
+        self.pending, self.recorded, self.ended = None, self.k - 1, "gradient"
+        return self._plan() or self._observe()
 
     def _met(self, row: dict[str, Any]) -> bool:
         limits = self.setup.target.limits
         known = {c: v for c, v in limits.items() if c.startswith("metrics.")}
         if not Target(known).met(row) and known:
             return False
-        return len(known) == len(limits) or self.setup.target.met(row | self._probe(self.params))
+        whole = row if "loss" in row or len(known) == len(limits) else row | self._probe(self.params)
+        return self.setup.target.met(whole)
 
     def _next_stop(self) -> int:
         stops = [next_recorded(self.k, self.setup.every)]
@@ -250,13 +274,19 @@ class Loop:
             "step_norm": float(info.step_norm),
             "status": Status(int(info.status)).name.lower(),
         }
+        if self.pending is not None and "loss" in self.pending:  # over all rows; the step's own are estimates
+            row |= {"scalars.batch_loss": row["loss"], "scalars.batch_grad_norm": row["grad_norm"]}
+            row |= {name: self.pending[name] for name in ("loss", "grad_norm")}
         return row | {f"scalars.{k}": float(v) for k, v in info.scalars.items()}
 
     def _work(self) -> dict[str, Any]:
-        return {f"counts.{k}": n for k, n in self.totals.items()} | {"counts.sampler": self.watch.sweeps}
+        counted = self.totals | {"sampler": self.watch.sweeps, "checks": self.checks}
+        return {f"counts.{k}": n for k, n in counted.items()}
 
     def _probe(self, params: Params) -> dict[str, float]:
-        """Loss and gradient norm at `params`, read off one step that is thrown away."""
+        """Loss and gradient norm at `params`: read off one step that is thrown away; over all rows where noisy."""
+        if self.engine.noisy:
+            return self.engine.exact(params)
         state = self.engine.start(params, self.key)
         flight = self.engine.advance(params, state, fresh_streaks(), self.limits, self.key, self.k, self.k + 1)
         return {"loss": float(flight.first.value), "grad_norm": float(flight.first.grad_norm)}
@@ -268,17 +298,18 @@ class Loop:
         if int(info.status) == Status.NONFINITE:
             return End("nonfinite_start" if self.k <= 1 and len(self.rows) <= 1 else "nonfinite", {"value": value})
         # Compared with the limits as the device saw them: in float32 they are rounded.
-        if value <= float(limits.loss) or grad <= float(limits.grad_norm):
+        met = not self.engine.noisy and (value <= float(limits.loss) or grad <= float(limits.grad_norm))
+        if met:
             with self.clock.off():
                 if t.met(self._probe(self.params)):
                     return End("target")
         causes = {
             "rejected": int(s.rejected) >= MAX_REJECTED,
             "no_descent": int(s.no_descent) >= MAX_NO_DESCENT,
-            "tiny": int(s.tiny) >= MAX_TINY,
+            "tiny": int(s.tiny) >= MAX_TINY and not self.engine.noisy,
         }
         self.ended = next((name for name, fired in causes.items() if fired), None)
-        if self.ended is None and self._stationary():
+        if self.ended is None and not self.engine.noisy and self._stationary():
             self.ended = "gradient"
         return None  # the plan is asked next: another stage, or the end; nothing fired: the target was left again
 

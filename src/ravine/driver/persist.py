@@ -32,6 +32,8 @@ def save(loop: Loop, finished: Mapping[str, Any] | None) -> None:
         "recorded": loop.recorded if loop.pending is None else loop.recorded - 1,
         "rows": loop.rows,
         "totals": loop.totals,
+        # A row that is scored again on resume is checked again.
+        "checks": loop.checks - int(loop.pending is not None and "loss" in loop.pending),
         "seconds": loop.clock.seconds,
         "cpu_seconds": loop.clock.cpu,
         "wall_seconds": loop.clock.wall,
@@ -49,15 +51,14 @@ def restore(loop: Loop, saved: ckpt.Saved) -> None:
     loop.k, loop.stage, loop.stage_start = meta["step"], meta["stage"], meta["stage_start"]
     loop.ended, loop.recorded = meta["ended"], meta["recorded"]
     loop.rows = [decode_row(r) for r in meta["rows"]]
-    loop.totals = dict(meta["totals"])
+    loop.totals, loop.checks = dict(meta["totals"]), meta["checks"]
     loop.params = ckpt.unpack("params", loop.params, arrays)
     loop.streaks = ckpt.unpack("streaks", loop.streaks, arrays)
     moved = ckpt.unpack("objective", loop.objective, arrays, exact=False)
-    for engine in loop.engines:
-        engine.set_objective(moved)
+    loop.watch.restore(arrays, meta["watch"], loop.params)
+    loop.move(moved)
     if loop.stage >= 0:
         like = jax.eval_shape(lambda: loop.engine.start(loop.params, loop.key))
         loop.state = ckpt.unpack("state", jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), like), arrays)
-    loop.watch.restore(arrays, meta["watch"], loop.params)
     loop.clock = Clock(meta["seconds"], meta["cpu_seconds"], meta["wall_seconds"])
     loop.compile_seconds += meta["compile_seconds"]

@@ -34,10 +34,19 @@ class Watch:
     def period(self, method) -> int | None:
         """Steps between two looks, None if there are none."""
         sampler, source = self.setup.sampler, self.setup.source
-        return None if sampler is None or source is None else sampler.period(method)
+        idle = sampler is None or (source is None and not sampler.batching)
+        return None if idle else sampler.period(method)
+
+    def batches(self, objective):
+        """What draws the rows of each step at the sampler's present state, None where every step sees all rows."""
+        sampler = self.setup.sampler
+        return None if sampler is None else sampler.batches(objective, self.state, self.setup.seed)
 
     def compile(self, objective, params: Params) -> None:
-        """One look thrown away, so that the pool's programs are compiled before the clock starts."""
+        """One look thrown away, so that its programs are compiled before the clock starts."""
+        sampler = self.setup.sampler
+        if sampler is not None and sampler.batching:
+            sampler.act(objective, params, self.state, self.setup.source, self.setup.seed, 0)
         if self.setup.source is not None and isinstance(objective, LeastSquares):
             for name in movable(objective, self.setup.source):
                 n = pool_size(objective.parts[name].n, _POOL)
@@ -46,7 +55,7 @@ class Watch:
     def act(self, objective, params: Params, method, step: int):
         """The moved objective, or None where nothing moved."""
         sampler, source, period = self.setup.sampler, self.setup.source, self.period(method)
-        if sampler is None or source is None or not period or step == 0 or step % period or step == self.acted_at:
+        if sampler is None or not period or step == 0 or step % period or step == self.acted_at:
             return None
         look = sampler.act(objective, params, self.state, source, self.setup.seed, step)
         self.acted_at = step
@@ -59,6 +68,8 @@ class Watch:
             self.best = (look.pool_loss, step, params)
         if not look.changed:
             return None
+        if look.objective is objective:  # another batch size, the same points
+            return objective
         self.moves += 1
         return cast(look.objective, self.setup.dtype)
 

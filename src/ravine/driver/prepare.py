@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..linearization import curvature_is_semidefinite
+from ..linearization import curvature_is_semidefinite, dims
 from ..method import Method, refusal
 from ..objective import Composite, LeastSquares, Objective, Scalar, Term
 from ..plans import as_plan
@@ -82,7 +82,7 @@ def prepare(request: Request) -> Loop:
     methods = tuple(floats_to_arrays(m, dtype) for m in plan.stages(bound, free))
     for method in methods:
         _check_method(method, bound, sampler, dtype)
-        check_memory(method, rows or 0, free)
+        check_memory(method, _rows_of_a_step(sampler, bound, free, method, seed) or rows or 0, free)
     _check_sampler(sampler, request.source, bound, methods)
     _check_draws(sampler, request.source, bound, methods, seed)
     _check_curvature(bound, free, methods)
@@ -185,10 +185,32 @@ def _check_method(method: Method, bound: Objective, sampler: Sampler | None, dty
             f"{type(method).__name__} cannot live with points that move; use sampler Fixed instead of "
             f"{type(sampler).__name__}."
         )
+    _check_batches(method, sampler)
     if method.second_order and dtype == "float32":
         warn(
             f"{type(method).__name__} in float32 stalls near a relative error of 1e-3 to 1e-4, since it lives on "
             "differences below float32 resolution; use precision='float64'.",
+        )
+
+
+def _rows_of_a_step(sampler: Sampler | None, bound: Any, free: Params, method: Method, seed: int) -> int | None:
+    """Residual rows of one batch where batches never grow, from shapes alone; None where a step may see all rows."""
+    if sampler is None or sampler.check(bound) or sampler.period(method):
+        return None
+    batches = sampler.batches(bound, sampler.start(bound), seed)
+    return None if batches is None else dims(batches.draw(bound, jax.random.key(0), 0), free).rows
+
+
+def _check_batches(method: Method, sampler: Sampler | None) -> None:
+    if sampler is None or not sampler.batching:
+        return
+    mine, theirs = type(method).__name__, type(sampler).__name__
+    if Structure.FINITE_SUM in method.needs:
+        raise ValueError(f"{mine} draws its own batches from all rows; use it without the sampler {theirs}.")
+    if Structure.FIXED in method.needs or not method.batchable:
+        raise ValueError(
+            f"{mine} compares gradients of one step with those of the last, which the batches of {theirs} make "
+            "incomparable; use sampler Fixed, or a method for batches such as Adam, SGD or LevenbergMarquardt."
         )
 
 
@@ -209,7 +231,7 @@ def _check_sampler(sampler: Sampler | None, source: Source | None, bound: Object
     sentence = sampler.check(bound)
     if sentence:
         raise ValueError(sentence)
-    if source is None and any(sampler.period(m) for m in methods):
+    if source is None and not sampler.batching and any(sampler.period(m) for m in methods):
         raise ValueError(
             f"{type(sampler).__name__} has no source of fresh points here; pass draw=fn(seed, sizes) -> "
             "{term: Points} to minimize, or use ravine.solve, where the problem draws them."
@@ -220,7 +242,7 @@ def _check_draws(sampler: Sampler | None, source: Source | None, bound: Objectiv
     """One draw thrown away, of the terms that the sampler and the last look at fresh points will ask for."""
     if source is None:
         return
-    acts = sampler is not None and any(sampler.period(m) for m in methods)
+    acts = sampler is not None and not sampler.batching and any(sampler.period(m) for m in methods)
     names = sampler.draws(bound, source) if sampler is not None and acts else []
     if isinstance(bound, LeastSquares):
         names = list(dict.fromkeys([*names, *movable(bound, source)]))

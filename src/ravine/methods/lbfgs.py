@@ -22,7 +22,7 @@ Reference  Nocedal (1980), Math. Comp. 35; Liu & Nocedal (1989), Math. Program. 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -120,6 +120,8 @@ class LBFGS(Method):
     c2: float = 0.9
     max_trials: int = eqx.field(static=True, default=25)
     second_order = True
+
+    batchable: ClassVar[bool] = False  # its memory is of one batch
 
     def __check_init__(self):
         if isinstance(self.memory, bool) or not isinstance(self.memory, int) or self.memory < 1:

@@ -26,7 +26,7 @@ Reference  Fletcher & Reeves (1964), Comput. J. 7; Polak & Ribière (1969), RIRO
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -63,6 +63,8 @@ class NonlinearCG(Method):
     first_step: float = 1.0
     c2: float = 0.01
     max_trials: int = eqx.field(static=True, default=25)
+
+    batchable: ClassVar[bool] = False  # its memory is of one batch
 
     def __check_init__(self):
         require_choice(self, "beta", BETAS)

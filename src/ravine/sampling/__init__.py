@@ -7,6 +7,10 @@ _TABLE = {
     "Fresh": "fresh",
     "ResidualAdaptive": "residual_adaptive",
     "PointGuard": "point_guard",
+    "MiniBatch": "batches",
+    "FixedBatches": "batches",
+    "NormTest": "norm_test",
+    "InnerProductTest": "inner_product_test",
 }
 
 __all__ = list(_TABLE)

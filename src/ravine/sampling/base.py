@@ -15,7 +15,7 @@ import abc
 import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -68,13 +68,19 @@ class Sampler(eqx.Module):
 
     every: eqx.AbstractVar[int | None]
 
+    batching: ClassVar[bool] = False  # gives every step a batch of the points there are, and needs no fresh ones
+
     @abc.abstractmethod
-    def act(self, objective, params: Params, state: dict, source: Source, seed: int, step: int) -> Look:
+    def act(self, objective, params: Params, state: dict, source: Any, seed: int, step: int) -> Look:
         """Look, and move points if that helps. `state` is a flat dict of NumPy scalars or arrays."""
 
     def start(self, objective) -> dict[str, np.ndarray]:
         """The state before the first act."""
         return {}
+
+    def batches(self, objective, state: dict, seed: int) -> Any:
+        """What draws a step's rows inside the compiled loop, `draw(objective, key, k)`; None: all rows, always."""
+        return None
 
     def period(self, method) -> int | None:
         """Steps between two acts for this method; None: never."""
