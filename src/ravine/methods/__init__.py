@@ -26,6 +26,7 @@ _TABLE = {
     "AdaHessian": "adahessian",
     "Sophia": "sophia",
     "HessianFree": "hessian_free",
+    "SubsampledNewton": "subsampled_newton",
 }
 
 __all__ = list(_TABLE)

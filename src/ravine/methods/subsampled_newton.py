@@ -47,25 +47,26 @@ class SubsampledNewtonState(NamedTuple):
 
 
 def nested(
-    key: PRNGKeyArray, sizes: Mapping[str, int], outer: int, inner: int
+    key: PRNGKeyArray, sizes: Mapping[str, int], batch: int, part: int
 ) -> tuple[dict[str, Int[Array, " b"]], dict[str, Int[Array, " h"]]]:
-    """Row numbers of a sample of `outer` rows and of a uniform part of it of `inner` rows."""
+    """Row numbers of a sample of `batch` rows (at most all) and of a uniform part of it, one in `part` of them."""
     first, second = jax.random.split(key)
-    whole = draw(first, sizes, outer)
-    places = draw(second, {name: index.shape[0] for name, index in whole.items()}, inner)
+    whole = draw(first, sizes, batch)
+    shares = {name: index.shape[0] for name, index in whole.items()}
+    places = draw(second, shares, max(1, sum(shares.values()) // part))
     return whole, {name: index[places[name]] for name, index in whole.items()}
 
 
 class SubsampledNewton(Method):
     """Newton-CG with a gradient on a sample of the rows and Hessian-vector products on a part of it.
 
-    `batch`: rows of S_g. `hessian_batch`: rows of S_H, at most `batch`. `iterations`: the most of CG. `tolerance`: η in
-    (0, 1). `c1`: the fraction of the slope that is enough decrease. `max_trials`: trials of the search. Samples larger
-    than the sum are the sum. Raises ValueError or TypeError for options out of range.
+    `batch`: rows of S_g, all where there are not so many. `part`: one in `part` of them is in S_H. `iterations`: the most
+    of CG. `tolerance`: η in (0, 1). `c1`: the fraction of the slope that is enough decrease. `max_trials`: trials of the
+    search. Raises ValueError or TypeError for options out of range.
     """
 
     batch: int = eqx.field(static=True, default=512)
-    hessian_batch: int = eqx.field(static=True, default=128)
+    part: int = eqx.field(static=True, default=4)
     iterations: int = eqx.field(static=True, default=20)
     tolerance: float = 0.1
     c1: float = 1e-4
@@ -73,16 +74,12 @@ class SubsampledNewton(Method):
 
     needs: ClassVar[Structure] = Structure.FINITE_SUM
     second_order: ClassVar[bool] = True
+    noisy: ClassVar[bool] = True
     monotone: ClassVar[bool] = False
 
     def __check_init__(self):
-        for name in ("batch", "hessian_batch", "iterations", "max_trials"):
+        for name in ("batch", "part", "iterations", "max_trials"):
             require_count(self, name, 1)
-        if self.hessian_batch > self.batch:
-            raise ValueError(
-                f"SubsampledNewton: hessian_batch={self.hessian_batch} must be at most batch={self.batch}, because the "
-                "Hessian's sample is a part of the gradient's."
-            )
         require_real(self, "tolerance", 0.0, 1.0, why="CG starts at 1")
         require_real(self, "c1", 0.0, 1.0, why="no function falls faster than its slope for all step lengths")
 
@@ -91,7 +88,7 @@ class SubsampledNewton(Method):
 
     def step(self, objective, params, state, *, key):
         theta, unravel = ravel_pytree(params)
-        rows, part = nested(key, objective.sizes, self.batch, self.hessian_batch)
+        rows, part = nested(key, objective.sizes, self.batch, self.part)
         sample, curved = objective.rows(rows), objective.rows(part)
         value, grad = flat_gradient(sample, params, theta.dtype)
 
