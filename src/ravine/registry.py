@@ -21,6 +21,7 @@ _SHORT = {
     "FirstOrderTrustRegion": "fotr",
     "OFFOAdaGrad": "offo",
     "LevenbergMarquardt": "lm",
+    "StochasticLBFGS": "slbfgs",
     "GaussNewton": "gn",
     "ResidualAdaptive": "rad",
     "PointGuard": "guard",

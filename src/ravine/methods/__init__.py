@@ -27,6 +27,7 @@ _TABLE = {
     "Sophia": "sophia",
     "HessianFree": "hessian_free",
     "SubsampledNewton": "subsampled_newton",
+    "StochasticLBFGS": "stochastic_lbfgs",
 }
 
 __all__ = list(_TABLE)

@@ -2,9 +2,9 @@
 
     θ⁺ = θ − α H ∇F_S(θ),     S a sample of the rows, new in every step;  H as in `lbfgs`, from the last m pairs (s, y)
 
-    overlap   S = O₋ ∪ fresh rows, a part O of which the next sample keeps.  s = θ⁺ − θ,
+    overlap   S = O₋ ∪ fresh rows, of which the next sample keeps a part O.  s = θ⁺ − θ,
               y = ∇F_O(θ⁺) − ∇F_O(θ): a difference of gradients on the SAME rows
-    sqn       every `every` steps, w the mean of the iterates since:  s = w − w₋,  y = ∇²F_T(w) s, T another sample
+    sqn       s = w − w₋, w the mean of the iterates since the last pair,  y = ∇²F_T(w) s, T a sample of its own
 
 A difference of gradients on two samples would be their noise divided by a short step. Either remedy makes y = As with A
 symmetric, the (mean) Hessian of a sample, but A need not be definite, so pairs are always damped (Powell):
@@ -15,12 +15,12 @@ How it stays sound on changing samples: no two values of the objective are compa
 do not agree the iterates end in a neighbourhood of the minimum whose size is in proportion to α and to 1/`batch`.
 
 Needs      FINITE_SUM.
-Cost/step  overlap: gradients on `batch` rows and twice on the part kept; sqn: one on `batch` rows, and a Hessian-vector
-           product on `hessian_batch` rows in every `every`-th step. 10 m P and, for a pair, 2 m² P flops.
+Cost/step  a gradient on `batch` rows and, where a pair is due, two on `pair_batch` rows (overlap) or a Hessian-vector
+           product on them (sqn: as much). 10 m P and, for a pair, 2 m² P flops.
 Memory     2 m P + 6 P.
 Deviations (1) damping with the whole B, where the papers skip pairs or scale the identity; (2) until there is a pair a step
-           is at most `first_step` long; (3) overlap: where the sample is all rows, O is too; (4) a gradient that is not
-           finite moves nothing (NONFINITE), and a pair that is not finite is left out.
+           is at most `first_step` long; (3) overlap: where S is all rows, O is drawn from them; (4) a gradient that is
+           not finite moves nothing (NONFINITE), and a pair that is not finite is left out.
 Reference  Berahas, Nocedal & Takáč (2016), NeurIPS, arXiv:1605.06049 (overlap); Byrd, Hansen, Nocedal & Singer (2016), SIAM
            J. Optim. 26(2), arXiv:1401.7020 (sqn); Powell (1978), Lect. Notes Math. 630 (damping); Wang, Ma, Goldfarb &
            Liu (2017), SIAM J. Optim. 27(2), arXiv:1607.01231 (damping of stochastic pairs).
@@ -57,8 +57,10 @@ class StochasticLBFGSState(NamedTuple):
 
 
 def damped(memory: Memory, s: Array, y: Array) -> tuple[Array, Array]:
-    """(y after Powell's damping, κ)."""
-    bs = apply_direct(memory, s)
+    """(y after Powell's damping, κ). Where there is no pair yet B is (|y|/|s|) I: nothing else has the right unit."""
+    ss, yy = s @ s, y @ y
+    own = jnp.sqrt(ss / jnp.where(yy > 0, yy, 1.0))
+    bs = apply_direct(memory._replace(gamma=jnp.where((memory.count == 0) & (own > 0), own, memory.gamma)), s)
     sbs, sy = s @ bs, s @ y
     enough = sy >= ENOUGH * sbs
     kappa = jnp.where(enough, 1.0, (1 - ENOUGH) * sbs / jnp.where(enough, 1.0, sbs - sy))
@@ -68,20 +70,18 @@ def damped(memory: Memory, s: Array, y: Array) -> tuple[Array, Array]:
 class StochasticLBFGS(Method):
     """Stochastic L-BFGS: damped pairs from overlapping samples or from Hessian-vector products, fixed step length.
 
-    `pairs`: "overlap" or "sqn". `learning_rate`: α. `batch`: rows of S, all where there are not so many. `memory`: m.
-    `first_step`: the longest step before the first pair. overlap: `kept`: one in `kept` rows stays for the next step.
-    sqn: `every`: steps from pair to pair; `hessian_batch`: rows of T. Raises ValueError or TypeError for options out of
-    range.
+    `pairs`: "overlap" or "sqn". `learning_rate`: α. `batch`: rows of S, all where there are not so many. `pair_batch`:
+    rows of O (at most half of S) or of T. `every`: steps from pair to pair, None for 1 (overlap) or 10 (sqn). `memory`:
+    m. `first_step`: the longest step before the first pair. Raises ValueError or TypeError for options out of range.
     """
 
     pairs: str = eqx.field(static=True, default="overlap")
     learning_rate: float = 0.1
     batch: int = eqx.field(static=True, default=256)
+    pair_batch: int = eqx.field(static=True, default=64)
+    every: int | None = eqx.field(static=True, default=None)
     memory: int = eqx.field(static=True, default=10)
     first_step: float = 0.1
-    kept: int = eqx.field(static=True, default=4)
-    every: int = eqx.field(static=True, default=10)
-    hessian_batch: int = eqx.field(static=True, default=512)
 
     needs: ClassVar[Structure] = Structure.FINITE_SUM
     second_order: ClassVar[bool] = True
@@ -92,9 +92,8 @@ class StochasticLBFGS(Method):
         require_choice(self, "pairs", PAIRS)
         require_real(self, "learning_rate", 0.0, float("inf"), why="it is a step length")
         require_real(self, "first_step", 0.0, float("inf"), why="it is a length")
-        for name in ("batch", "memory", "every", "hessian_batch"):
+        for name in ("batch", "pair_batch", "memory", *(() if self.every is None else ("every",))):
             require_count(self, name, 1)
-        require_count(self, "kept", 2)
 
     def init(self, objective, params, *, key):
         theta, _ = ravel_pytree(params)
@@ -139,56 +138,61 @@ class StochasticLBFGS(Method):
         )
         return Step(unravel(there), after, info)
 
+    def _period(self) -> int:
+        return self.every or (1 if self.pairs == "overlap" else 10)
+
     def _kept_sizes(self, objective) -> dict[str, int]:
-        """Rows of O: all of the sample where that is all rows."""
-        shares = batch_sizes(objective.sizes, self.batch)
+        """Rows of O, term by term: at most half of S, so that the other half is fresh."""
+        shares, wanted = (batch_sizes(objective.sizes, b) for b in (self.batch, self.pair_batch))
         whole = shares == objective.sizes
-        return shares if whole else {name: max(1, b // self.kept) for name, b in shares.items()}
+        return {name: wanted[name] if whole else max(1, min(wanted[name], b // 2)) for name, b in shares.items()}
 
     def _sample(self, objective, before, key):
-        """(S, O): the rows of this step, and those of them that the next one keeps."""
+        """(S, O): the rows of this step, and those whose gradients make the pair (the next step keeps them)."""
         sizes = objective.sizes
         shares = batch_sizes(sizes, self.batch)
-        if self.pairs == "sqn" or shares == sizes:
-            rows = draw(key, sizes, shares)
-            return rows, (rows if self.pairs == "overlap" else {})
-        kept = {name: index.shape[0] for name, index in before.items()}
-        fresh = draw(key, sizes, {name: max(kept[name], b - kept[name]) for name, b in shares.items()})
+        if self.pairs == "sqn":
+            return draw(key, sizes, shares), {}
+        kept = self._kept_sizes(objective)
+        if shares == sizes:
+            return draw(key, sizes, shares), draw(key, sizes, kept)
+        fresh = draw(key, sizes, {name: max(1, b - kept[name]) for name, b in shares.items()})
         rows = {name: jnp.concatenate([before[name], fresh[name]]) for name in fresh}
         return rows, {name: fresh[name][: kept[name]] for name in fresh}
 
     def _pair(self, objective, theta, there, unravel, state, kept, key):
         """(the state with a new pair where one is due, κ of the damping, work in rows)."""
+        steps = state.steps + 1
+        due, skip = steps % self._period() == 0, lambda: (state.memory, jnp.ones((), theta.dtype))
         if self.pairs == "overlap":
             both = objective.rows(kept)
-            y = [flat_gradient(both, unravel(x), theta.dtype)[1] for x in (theta, there)]
-            memory, kappa = _remember(state.memory, there - theta, y[1] - y[0], jnp.ones((), bool))
-            work = 2 * batch_work(dims(both, unravel(theta)).rows, value=1, vjp=1)
-            return state._replace(steps=state.steps + 1, memory=memory, kept=kept), kappa, work
 
-        total, steps = state.total + there, state.steps + 1
-        due = steps % self.every == 0
-        mean = total / self.every
-        rows = draw(jax.random.fold_in(key, 1), objective.sizes, self.hessian_batch)
-        curved = objective.rows(rows)
+            def pair():
+                here, new = (flat_gradient(both, unravel(x), theta.dtype)[1] for x in (theta, there))
+                return _remember(state.memory, there - theta, new - here, due)
 
-        def pair():
+            memory, kappa = jax.lax.cond(due, pair, skip)
+            work = 2 * due * batch_work(dims(both, unravel(theta)).rows, value=1, vjp=1)
+            return state._replace(steps=steps, memory=memory, kept=kept), kappa, work
+
+        total = state.total + there
+        mean = total / self._period()
+        curved = objective.rows(draw(jax.random.fold_in(key, 1), objective.sizes, self.pair_batch))
+
+        def product():
             s = mean - state.mean
             y = ravel_pytree(curved.hvp(unravel(mean), unravel(s)))[0].astype(theta.dtype)
             return _remember(state.memory, s, y, jnp.all(jnp.isfinite(state.mean)))
 
-        memory, kappa = jax.lax.cond(due, pair, lambda: (state.memory, jnp.ones((), theta.dtype)))
-        after = state._replace(
-            steps=steps,
-            memory=memory,
-            total=jnp.where(due, 0.0, total),
-            mean=jnp.where(due, mean, state.mean),
-        )
+        memory, kappa = jax.lax.cond(due, product, skip)
+        total, mean = jnp.where(due, 0.0, total), jnp.where(due, mean, state.mean)
+        after = state._replace(steps=steps, memory=memory, total=total, mean=mean)
         return after, kappa, due * batch_work(dims(curved, unravel(theta)).rows, hvp=1)
 
 
 def _remember(memory: Memory, s: Array, y: Array, known: Array) -> tuple[Memory, Array]:
     """The memory with the damped pair; unchanged where it is not known, not finite, or rounding."""
+    known &= (memory.count > 0) | (y @ y > 0)
     y, kappa = damped(memory, s, y)
     ulp = jnp.finfo(s.dtype).eps
     usable = known & (s @ y > ulp * jnp.linalg.norm(s) * jnp.linalg.norm(y)) & jnp.isfinite(y @ y)
