@@ -22,6 +22,8 @@ _SHORT = {
     "OFFOAdaGrad": "offo",
     "LevenbergMarquardt": "lm",
     "StochasticLBFGS": "slbfgs",
+    "STORMTrustRegion": "stormtr",
+    "StochasticLM": "slm",
     "GaussNewton": "gn",
     "ResidualAdaptive": "rad",
     "PointGuard": "guard",

@@ -60,9 +60,9 @@ def to_boundary(x: Array, p: Array, radius: Any) -> Array:
 
 
 def within(
-    product: Product, b: Float[Array, " P"], *, tolerance: Any, max_iterations: int, radius: Any = jnp.inf
+    product: Product, b: Float[Array, " P"], *, tolerance: Any, max_iterations: int, radius: Any = None
 ) -> Within:
-    """See module docstring. Nothing is done for b = 0, or for b that is not finite."""
+    """See module docstring; `radius` None is Δ = ∞. Nothing is done for b = 0, or for b that is not finite."""
     goal = tolerance * jnp.linalg.norm(b)
 
     def body(c: _Loop) -> _Loop:
@@ -70,10 +70,11 @@ def within(
         curvature, rr = c.p @ bp, c.r @ c.r
         curved = curvature > 0
         alpha = rr / jnp.where(curved, curvature, 1.0)
-        outside = jnp.linalg.norm(c.x + alpha * c.p) >= radius
-        # Without a boundary the first direction is −g itself, later ones are not followed where they do not curve up.
-        free = jnp.where(c.k == 0, 1.0, 0.0)
-        far = jnp.where(jnp.isfinite(radius), to_boundary(c.x, c.p, jnp.minimum(radius, 1e150)), free)
+        if radius is None:  # the first direction is b itself, later ones are not followed where they do not curve up
+            outside, far = jnp.zeros((), bool), jnp.where(c.k == 0, jnp.ones_like(alpha), 0.0)
+        else:
+            outside = jnp.linalg.norm(c.x + alpha * c.p) >= radius
+            far = to_boundary(c.x, c.p, radius)
         step = jnp.where(curved & ~outside, alpha, far)
         r = c.r - alpha * bp
         p = r + (r @ r) / rr * c.p

@@ -28,6 +28,8 @@ _TABLE = {
     "HessianFree": "hessian_free",
     "SubsampledNewton": "subsampled_newton",
     "StochasticLBFGS": "stochastic_lbfgs",
+    "STORMTrustRegion": "storm_trust_region",
+    "StochasticLM": "stochastic_lm",
 }
 
 __all__ = list(_TABLE)

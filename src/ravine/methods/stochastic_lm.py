@@ -1,0 +1,65 @@
+"""Stochastic Levenberg-Marquardt: random Gauss-Newton models, regularised by the gradient over the radius.
+
+    (G + γI) s = −g,   γ = |g|/Δ,     g on a sample of b·(Δ₀/Δ)² rows, G = JᵀQJ of one block of it
+
+so that |s| ≤ |g|/γ = Δ whatever G is: 1/Δ takes the place of Levenberg-Marquardt's λ and is doubled where the step fails
+and halved where it does not, and the theory of random trust-region models holds. Rows that judge a step, and the test of
+|g| against Δ, are the engine's (`random_model`). The system is solved by conjugate gradients on products.
+
+Needs      FINITE_SUM and COMPOSITE (least squares, or a convex function of outputs).
+Cost/step  the engine's, and per CG iteration one forward and one reverse sweep, both linear, over `batch` rows.
+Memory     the engine's, 5 P, and the intermediates of a sweep over `batch` rows.
+Deviations the engine's; the paper's stationarity measures for least squares with zero residual are not used.
+Reference  Bergou, Diouane, Kungurtsev & Royer (2022), SIAM/ASA J. Uncertain. Quantif. 10(1), arXiv:1807.02176;
+           Bergou, Gratton & Vicente (2016), SIAM/ASA J. Uncertain. Quantif. 4(1) (γ from |g|).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from ..linalg.conjugate_gradients import within
+from ..linearization import dims
+from ..types import Structure, batch_work
+from .option_checks import require_real
+from .random_model import AbstractRandomModel, Trial
+
+
+class StochasticLM(AbstractRandomModel):
+    """Levenberg-Marquardt with random Gauss-Newton models: samples grow as the regularisation does.
+
+    `radius`: Δ₀, the longest first step. `batch`: b, rows of the least sample. `accept`: η₁ in (0, 1). `enough`: η₂ > 0.
+    `iterations`: the most of CG. `tolerance`: CG ends at this share of |g|. Raises ValueError or TypeError for options
+    out of range.
+    """
+
+    radius: float = 1.0
+    batch: int = eqx.field(static=True, default=64)
+    accept: float = 0.1
+    enough: float = 0.01
+    iterations: int = eqx.field(static=True, default=20)
+    tolerance: float = 0.1
+
+    needs: ClassVar[Structure] = Structure.FINITE_SUM | Structure.COMPOSITE
+
+    def __check_init__(self):
+        require_real(self, "tolerance", 0.0, 1.0, why="CG starts at 1")
+
+    def propose(self, block, params, grad, radius):
+        local = block.linearize(params)
+        at, push = jax.linearize(local.rows_at, local.theta)
+        local.weigh(jnp.zeros_like(at))  # what it keeps must not be made inside the loop
+        rows = lambda v: local.weigh(push(v))  # noqa: E731
+        back = jax.linear_transpose(rows, local.theta)
+        gamma = jnp.linalg.norm(grad) / radius
+        product = lambda v: back(rows(v))[0] + gamma * v  # noqa: E731
+        found = within(product, -grad, tolerance=self.tolerance, max_iterations=self.iterations)
+        # m(s) is without the regularisation: sᵀGs = sᵀ(G + γI)s − γ|s|².
+        curvature = found.x @ found.product - gamma * (found.x @ found.x)
+        predicted = -(grad @ found.x) - 0.5 * curvature
+        work = batch_work(dims(block, params).rows, value=1, jvp=found.iterations, vjp=found.iterations)
+        return Trial(found.x, predicted, jnp.asarray(work, jnp.int32), found.iterations)
