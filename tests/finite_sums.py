@@ -20,7 +20,9 @@ LOGISTIC = Composite(
     {"data": lambda z, x: jnp.logaddexp(0.0, -z[0])},
 )
 # Consistent: the rows agree on one solution, so every batch has the same minimiser.
-CONSISTENT = LeastSquares({"data": Term(lambda p, x: x[:SIZE] @ p - x[SIZE], np.column_stack([FEATURES, FEATURES @ TRUE]))})
+CONSISTENT = LeastSquares(
+    {"data": Term(lambda p, x: x[:SIZE] @ p - x[SIZE], np.column_stack([FEATURES, FEATURES @ TRUE]))}
+)
 START = np.zeros(SIZE)
 
 

@@ -6,7 +6,7 @@ import pytest
 from finite_sums import CONSISTENT, LOGISTIC, SIZE, START, TRUE, gap
 
 import ravine as rv
-from ravine.methods import STORMTrustRegion, StochasticLM
+from ravine.methods import StochasticLM, STORMTrustRegion
 from ravine.methods.growing_sample import Blocks
 from ravine.methods.random_model import blocks_for
 from ravine.types import Status

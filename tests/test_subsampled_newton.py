@@ -90,5 +90,5 @@ def test_negative_curvature_and_work():
 
 
 def test_bad_options_are_one_sentence():
-    with pytest.raises(ValueError, match="SubsampledNewton: part must be an integer of at least 1; got 0.25"):
+    with pytest.raises(ValueError, match=r"SubsampledNewton: part must be an integer of at least 1; got 0.25"):
         SubsampledNewton(part=0.25)

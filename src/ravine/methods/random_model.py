@@ -4,9 +4,9 @@
     ρ = (F_C(θ) − F_C(θ + s)) / (m(0) − m(s)),   C another sample, of b·(Δ₀/Δ)⁴ rows
     ρ ≥ η₁ and |g|/|g₀| ≥ η₂ Δ/Δ₀:   θ⁺ = θ + s,  Δ⁺ = 2Δ          else   θ⁺ = θ,  Δ⁺ = Δ/2
 
-Samples have at least b = `batch` rows and at most all (`growing_sample`). A step of length Δ changes L by about Δ² near a
-minimum and by |g|Δ before it; sampling errors are as (rows)^-½. So the gradient is as accurate as O(Δ) and the values
-as O(Δ²), with a probability that does not sink when the steps do: that is what the theory asks for.
+Samples have at least b = `batch` rows and at most all (`growing_sample`). A step of length Δ changes L by about Δ²
+near a minimum and by |g|Δ before it; sampling errors are as (rows)^-½. So the gradient is as accurate as O(Δ) and the
+values as O(Δ²), with a probability that does not sink when the steps do: that is what the theory asks for.
 
 How comparing values stays sound: both values are taken on the same C, so the common part of their errors cancels; C is
 drawn apart from A, so the model cannot be fitted to the rows that judge it; no value is carried to the next step. The
@@ -16,8 +16,8 @@ and samples grow until they are all rows, where the method is a deterministic on
 Needs      FINITE_SUM.
 Cost/step  a value and gradient on A, two values on C, and the subclass's model on one block of b rows.
 Memory     6 P, the order of the rows twice (2 N integers), what a sweep over all rows takes.
-Deviations (1) the model's curvature is that of one block (the theory wants it bounded, not accurate); (2) |g| is measured
-           in the first |g₀| and Δ in Δ₀, so scaling loss or parameters changes nothing; (3) Δ ≤ 1000 Δ₀.
+Deviations (1) the model's curvature is that of one block (the theory wants it bounded, not accurate); (2) |g| is
+           measured in the first |g₀| and Δ in Δ₀, so scaling loss or parameters changes nothing; (3) Δ ≤ 1000 Δ₀.
 Reference  Chen, Menickelly & Scheinberg (2018), Math. Program. 169, arXiv:1504.04231; Blanchet, Cartis, Menickelly &
            Scheinberg (2019), INFORMS J. Optim. 1(2), arXiv:1609.07428 (complexity).
 """

@@ -11,19 +11,19 @@ symmetric, the (mean) Hessian of a sample, but A need not be definite, so pairs 
 
     y ← κy + (1 − κ)Bs,   κ the largest in [0, 1] with sᵀy ≥ 0.2 sᵀBs,       B = H⁻¹ by the compact form
 
-How it stays sound on changing samples: no two values of the objective are compared anywhere. α is fixed, so on rows that
-do not agree the iterates end in a neighbourhood of the minimum whose size is in proportion to α and to 1/`batch`.
+How it stays sound on changing samples: no two values of the objective are compared anywhere. α is fixed, so on rows
+that do not agree the iterates end in a neighbourhood of the minimum whose size is in proportion to α and to 1/`batch`.
 
 Needs      FINITE_SUM.
 Cost/step  a gradient on `batch` rows and, where a pair is due, two on `pair_batch` rows (overlap) or a Hessian-vector
            product on them (sqn: as much). 10 m P and, for a pair, 2 m² P flops.
 Memory     2 m P + 6 P.
-Deviations (1) damping with the whole B, where the papers skip pairs or scale the identity; (2) until there is a pair a step
-           is at most `first_step` long; (3) overlap: where S is all rows, O is drawn from them; (4) a gradient that is
-           not finite moves nothing (NONFINITE), and a pair that is not finite is left out.
-Reference  Berahas, Nocedal & Takáč (2016), NeurIPS, arXiv:1605.06049 (overlap); Byrd, Hansen, Nocedal & Singer (2016), SIAM
-           J. Optim. 26(2), arXiv:1401.7020 (sqn); Powell (1978), Lect. Notes Math. 630 (damping); Wang, Ma, Goldfarb &
-           Liu (2017), SIAM J. Optim. 27(2), arXiv:1607.01231 (damping of stochastic pairs).
+Deviations (1) damping with the whole B, where the papers skip pairs or scale the identity; (2) until there is a pair a
+           step is at most `first_step` long; (3) overlap: where S is all rows, O is drawn from them; (4) a gradient
+           that is not finite moves nothing (NONFINITE), and a pair that is not finite is left out.
+Reference  Berahas, Nocedal & Takáč (2016), NeurIPS, arXiv:1605.06049 (overlap); Byrd, Hansen, Nocedal & Singer (2016),
+           SIAM J. Optim. 26(2), arXiv:1401.7020 (sqn); Powell (1978), Lect. Notes Math. 630 (damping); Wang, Ma,
+           Goldfarb & Liu (2017), SIAM J. Optim. 27(2), arXiv:1607.01231 (damping of stochastic pairs).
 """
 
 from __future__ import annotations

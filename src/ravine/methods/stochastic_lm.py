@@ -2,9 +2,9 @@
 
     (G + γI) s = −g,   γ = |g|/Δ,     g on a sample of b·(Δ₀/Δ)² rows, G = JᵀQJ of one block of it
 
-so that |s| ≤ |g|/γ = Δ whatever G is: 1/Δ takes the place of Levenberg-Marquardt's λ and is doubled where the step fails
-and halved where it does not, and the theory of random trust-region models holds. Rows that judge a step, and the test of
-|g| against Δ, are the engine's (`random_model`). The system is solved by conjugate gradients on products.
+so that |s| ≤ |g|/γ = Δ whatever G is: 1/Δ takes the place of Levenberg-Marquardt's λ and is doubled where the step
+fails and halved where it does not, and the theory of random trust-region models holds. Rows that judge a step, and the
+test of |g| against Δ, are the engine's (`random_model`). The system is solved by conjugate gradients on products.
 
 Needs      FINITE_SUM and COMPOSITE (least squares, or a convex function of outputs).
 Cost/step  the engine's, and per CG iteration one forward and one reverse sweep, both linear, over `batch` rows.
@@ -32,9 +32,9 @@ from .random_model import AbstractRandomModel, Trial
 class StochasticLM(AbstractRandomModel):
     """Levenberg-Marquardt with random Gauss-Newton models: samples grow as the regularisation does.
 
-    `radius`: Δ₀, the longest first step. `batch`: b, rows of the least sample. `accept`: η₁ in (0, 1). `enough`: η₂ > 0.
-    `iterations`: the most of CG. `tolerance`: CG ends at this share of |g|. Raises ValueError or TypeError for options
-    out of range.
+    `radius`: Δ₀, the longest first step. `batch`: b, rows of the least sample. `accept`: η₁ in (0, 1). `enough`: η₂ >
+    0. `iterations`: the most of CG. `tolerance`: CG ends at this share of |g|. Raises ValueError or TypeError for
+    options out of range.
     """
 
     radius: float = 1.0

@@ -5,16 +5,16 @@
     θ⁺ = θ + t d,               t the first of 1, … with  F_{S_g}(θ + t d) ≤ F_{S_g}(θ) + c₁ t ∇F_{S_g}ᵀd
 
 A product on S_H is what most of the work goes into, and the direction forgives an error in it: it stays one of descent
-for F_{S_g}. Where CG meets a direction of negative curvature it stops before it (in its first iteration: d = −∇F_{S_g}).
-With both samples the whole sum this is Newton-CG.
+for F_{S_g}. Where CG meets a direction of negative curvature it stops before it (in its first iteration: d =
+−∇F_{S_g}). With both samples the whole sum this is Newton-CG.
 
 How comparing values stays sound: both values of a trial are taken on the same S_g, so the test is about one function,
 and no value is carried to the next step, whose sample is another. What is promised is a decrease of F_{S_g}, not of L:
 near the minimum of L the steps become noise of size |∇F_{S_g} − ∇L|, and only larger samples go further.
 
 Needs      FINITE_SUM.
-Cost/step  with b rows in S_g and h in S_H: a value and gradient on b for the start and for each trial (usually 1), and a
-           Hessian-vector product on h per iteration.
+Cost/step  with b rows in S_g and h in S_H: a value and gradient on b for the start and for each trial (usually 1), and
+           a Hessian-vector product on h per iteration.
 Memory     5 P, and what a sweep over max(b, h) rows takes.
 Deviations S_H is a part of S_g drawn anew in each step, not in each CG iteration.
 Reference  Byrd, Chin, Neveitt & Nocedal (2011), SIAM J. Optim. 21(3); Roosta-Khorasani & Mahoney (2019), Math. Program.
@@ -60,9 +60,9 @@ def nested(
 class SubsampledNewton(Method):
     """Newton-CG with a gradient on a sample of the rows and Hessian-vector products on a part of it.
 
-    `batch`: rows of S_g, all where there are not so many. `part`: one in `part` of them is in S_H. `iterations`: the most
-    of CG. `tolerance`: η in (0, 1). `c1`: the fraction of the slope that is enough decrease. `max_trials`: trials of the
-    search. Raises ValueError or TypeError for options out of range.
+    `batch`: rows of S_g, all where there are not so many. `part`: one in `part` of them is in S_H. `iterations`: the
+    most of CG. `tolerance`: η in (0, 1). `c1`: the fraction of the slope that is enough decrease. `max_trials`: trials
+    of the search. Raises ValueError or TypeError for options out of range.
     """
 
     batch: int = eqx.field(static=True, default=512)
