@@ -12,6 +12,8 @@ import jax
 import numpy as np
 import optax
 import pytest
+from finite_sums import LOGISTIC
+from finite_sums import START as ORIGIN
 from small import FIT, POINTS, start
 
 import ravine as rv
@@ -58,6 +60,11 @@ PERTURBED = {
     ("subsamplednewton", "iterations"): 2,
     ("slbfgs", "first_step"): 0.01,
     ("slbfgs", "pairs"): "sqn",
+    ("asntr", "accept"): 0.9,
+    ("asntr", "agree"): 0.9,
+    ("asntr", "small"): 5.0,
+    ("asntr", "slack"): 10.0,
+    ("asntr", "iterations"): 1,
     ("stormtr", "batch"): 12,
     ("stormtr", "radius"): 0.01,
     ("stormtr", "accept"): 0.9,
@@ -65,7 +72,7 @@ PERTURBED = {
     ("stormtr", "iterations"): 1,
     ("slm", "batch"): 12,
     ("slm", "radius"): 0.01,
-    ("slm", "accept"): 0.9,
+    ("slm", "accept"): 0.99,
     ("slm", "enough"): 3.0,
     ("slm", "iterations"): 1,
     ("slbfgs", "batch"): 12,
@@ -95,7 +102,9 @@ VALLEY = LeastSquares({"valley": Term(valley, np.array([[3.0]]))}), {"x": np.arr
 BOWL = LeastSquares({"bowl": Term(lambda p, x: 20.0 * p["x"] * x[0], np.array([[1.0]]))}), {"x": np.array([1.0, -2.0])}
 # Flat far from the root: steps along the tangent overshoot.
 ARC = LeastSquares({"arc": Term(lambda p, x: jnp.arctan(10.0 * p["x"]) * x[0], np.array([[1.0]]))}), {"x": np.ones(1)}
-SCENES = (PLAIN, VALLEY, BOWL, ARC)
+# More rows than the least samples of methods that draw them.
+SUM = LOGISTIC, ORIGIN
+SCENES = (PLAIN, VALLEY, BOWL, ARC, SUM)
 
 # Options about trials that fail: in the plain fit hardly any does.
 SCENARIOS = {
@@ -105,6 +114,7 @@ SCENARIOS = {
     ("gn", "sufficient"): VALLEY,
     ("hessianfree", "c1"): ARC,
     ("hessianfree", "max_trials"): ARC,
+    **{("asntr", name): SUM for name in ("batch", "extra", "growth", "accept", "agree", "slack", "small")},
     ("subsamplednewton", "c1"): PLAIN,
     ("subsamplednewton", "max_trials"): PLAIN,
     ("lm", "threshold"): VALLEY,

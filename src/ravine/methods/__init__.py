@@ -30,6 +30,7 @@ _TABLE = {
     "StochasticLBFGS": "stochastic_lbfgs",
     "STORMTrustRegion": "storm_trust_region",
     "StochasticLM": "stochastic_lm",
+    "ASNTR": "asntr",
 }
 
 __all__ = list(_TABLE)

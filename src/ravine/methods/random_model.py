@@ -127,8 +127,8 @@ class AbstractRandomModel(Method):
             scalars={
                 "radius": state.radius,
                 "rho": rho,
-                "gradient_share": used / model.number,
-                "value_share": judging / judge.number,
+                "gradient_share": (used / model.number).astype(theta.dtype),
+                "value_share": (judging / judge.number).astype(theta.dtype),
             },
         )
         wider = jnp.minimum(CHANGE * state.radius, MOST * self.radius)
