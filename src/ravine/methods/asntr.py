@@ -1,6 +1,6 @@
 """ASNTR: a non-monotone trust-region method whose sample grows where an independent sample disagrees.
 
-    s ≈ argmin gᵀs + ½sᵀHs  over |s| ≤ Δ,   g = ∇F_A(θ), A a sample of the rows, H of one block of it
+    s ≈ argmin gᵀs + ½sᵀHs  over |s| ≤ Δ,   g = ∇F_A(θ), A a sample of the rows, H of a part of it
     ρ_A = (F_A(θ) + τ − F_A(θ + s)) / (m(0) − m(s)),        τ = slack·|F₀|/(k + 1)^1.1 in step k
     ρ_D = (F_D(θ) + τ − F_D(θ + s)) / |∇F_D(θ)|²,            D a few other rows, drawn for this test alone
     θ⁺ = θ + s  where  ρ_A ≥ η  and, unless A is all rows,  ρ_D ≥ ν
@@ -16,9 +16,9 @@ values would stop, without letting the loss drift; no value is carried to the ne
 
 Needs      FINITE_SUM.
 Cost/step  a gradient and a value on A, a gradient and a value on D (none where A is all rows), a Hessian-vector product
-           on `batch` rows per CG iteration.
+           on one in `part` rows of A per CG iteration.
 Memory     7 P, the order of the rows (N integers), what a sweep over all rows takes.
-Deviations (1) H from products on one block, where the paper's experiments take limited-memory SR1; (2) τ and ε are
+Deviations (1) H from products, where the paper's experiments take limited-memory SR1; (2) τ and ε are
            measured in the first value and gradient, so scaling the loss changes nothing; (3) samples are whole blocks.
 Reference  Krejić, Krklec Jerinkić, Martínez & Yousefi (2024), Comput. Optim. Appl. 89, arXiv:2307.10038.
 """
@@ -41,6 +41,7 @@ from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
 from .growing_sample import Blocks
 from .option_checks import require_count, require_real
+from .random_model import part_of
 
 POOR, GOOD = 0.1, 0.75  # gain ratios on A below and above which Δ changes
 FULL = 0.8  # of Δ: a step this long was limited by it
@@ -60,8 +61,8 @@ class ASNTR(Method):
     """A non-monotone trust-region method whose sample grows where an independent sample disagrees.
 
     `radius`: first Δ. `batch`: rows of the first sample and of the blocks it grows by. `extra`: rows of D. `growth`: of
-    A, above 1. `accept`: η, `agree`: ν, both in (0, 1). `slack` > 0 of τ. `small` > 0: ε. `iterations` and `tolerance`
-    of CG. Raises ValueError or TypeError for options out of range.
+    A, above 1. `accept`: η in (0, 1). `agree`: ν > 0. `slack` > 0 of τ. `small` > 0: ε. `part`: one in `part` blocks
+    of A gives H. `iterations` and `tolerance` of CG. Raises ValueError or TypeError for options out of range.
     """
 
     radius: float = 1.0
@@ -72,6 +73,7 @@ class ASNTR(Method):
     agree: float = 1e-4
     slack: float = 1e-3
     small: float = 0.1
+    part: int = eqx.field(static=True, default=4)
     iterations: int = eqx.field(static=True, default=20)
     tolerance: float = 0.1
 
@@ -81,12 +83,12 @@ class ASNTR(Method):
     monotone: ClassVar[bool] = False
 
     def __check_init__(self):
-        for name in ("batch", "extra", "iterations"):
+        for name in ("batch", "extra", "part", "iterations"):
             require_count(self, name, 1)
         require_real(self, "radius", 0.0, float("inf"), why="it is a length")
         require_real(self, "growth", 1.0, float("inf"), why="a sample that does not grow stays noisy")
         require_real(self, "accept", 0.0, 1.0, why="a gain ratio of 1 is a perfect model")
-        require_real(self, "agree", 0.0, 1.0, why="a gain ratio of 1 is a perfect model")
+        require_real(self, "agree", 0.0, float("inf"), why="a step that helps no other row is noise")
         require_real(self, "slack", 0.0, float("inf"), why="without it the method is monotone on every sample")
         require_real(self, "small", 0.0, float("inf"), why="it is a share of the first gradient")
         require_real(self, "tolerance", 0.0, 1.0, why="CG starts at 1")
@@ -112,7 +114,8 @@ class ASNTR(Method):
         first_value = jnp.where(first, jnp.abs(value), state.first_value)
         first_grad = jnp.where(first, grad_norm, state.first_grad)
 
-        move, predicted, iterations = self._propose(sample.block(0), params, grad, state.radius)
+        curved = part_of(used, self.part)
+        move, predicted, iterations = self._propose(sample, curved, params, grad, state.radius)
         slack = self.slack * first_value / (state.steps + 1.0) ** DECAY
         there = unravel(theta + move)
         known = predicted > 0
@@ -124,7 +127,7 @@ class ASNTR(Method):
         finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
         good = finite & known & (rho >= self.accept) & (rho < jnp.inf)
         accepted = good & (whole | (agreed >= self.agree))
-        share = (used / sample.number).astype(theta.dtype)
+        share = used.astype(theta.dtype) / sample.number
         quiet = grad_norm < self.small * first_grad * (1 - share)
         grows = ~whole & ((good & ~accepted) | quiet)
         moved = jnp.where(accepted, move, 0.0)
@@ -136,8 +139,9 @@ class ASNTR(Method):
             first_grad=first_grad,
         )
         after = jax.tree.map(lambda a, b: jnp.where(finite & (grad_norm > 0), a, b), after, state)
-        block_rows, judge_rows = dims(sample.block(0), params).rows, dims(judge, params).rows
-        work = batch_work(sample.rows(params, used), value=2, vjp=1) + batch_work(block_rows, hvp=iterations)
+        judge_rows = dims(judge, params).rows
+        work = batch_work(sample.rows(params, used), value=2, vjp=1)
+        work += batch_work(sample.rows(params, curved), hvp=iterations)
         status = jnp.where(accepted | (grad_norm == 0), Status.OK, Status.REJECTED)
         info = Info(
             value=value,
@@ -149,12 +153,13 @@ class ASNTR(Method):
         )
         return Step(unravel(theta + moved), after, info)
 
-    def _propose(self, block, params, grad, radius):
+    def _propose(self, sample, curved, params, grad, radius):
         """(s, m(0) − m(s), CG iterations)."""
         unravel = ravel_pytree(params)[1]
 
         def product(v):
-            return ravel_pytree(block.hvp(params, unravel(v)))[0].astype(grad.dtype)
+            tangent = unravel(v)
+            return sample.mean(lambda f: ravel_pytree(f.hvp(params, tangent))[0].astype(grad.dtype), curved)
 
         found = within(product, -grad, tolerance=self.tolerance, max_iterations=self.iterations, radius=radius)
         return found.x, -(grad @ found.x) - 0.5 * (found.x @ found.product), found.iterations

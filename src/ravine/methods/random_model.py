@@ -14,9 +14,9 @@ second test, |g| against Δ, is what makes Δ follow the gradient: where noise i
 and samples grow until they are all rows, where the method is a deterministic one.
 
 Needs      FINITE_SUM.
-Cost/step  a value and gradient on A, two values on C, and the subclass's model on one block of b rows.
+Cost/step  a value and gradient on A, two values on C, and the subclass's products on one in `part` rows of A.
 Memory     6 P, the order of the rows twice (2 N integers), what a sweep over all rows takes.
-Deviations (1) the model's curvature is that of one block (the theory wants it bounded, not accurate); (2) |g| is
+Deviations (1) the model's curvature is that of a part of A (the theory wants it bounded, not accurate); (2) |g| is
            measured in the first |g₀| and Δ in Δ₀, so scaling loss or parameters changes nothing; (3) Δ ≤ 1000 Δ₀.
 Reference  Chen, Menickelly & Scheinberg (2018), Math. Program. 169, arXiv:1504.04231; Blanchet, Cartis, Menickelly &
            Scheinberg (2019), INFORMS J. Optim. 1(2), arXiv:1609.07428 (complexity).
@@ -54,12 +54,16 @@ class Trial(NamedTuple):
     move: Float[Array, " P"]
     predicted: Float[Array, ""]
     work: Int[Array, ""]
-    iterations: Int[Array, ""]
 
 
 def blocks_for(ratio: Array, power: int, number: int) -> Int[Array, ""]:
     """How many of `number` blocks make a sample of b·ratio^power rows, ratio = Δ₀/Δ."""
     return jnp.clip(jnp.ceil(jnp.minimum(ratio, 1e6) ** power), 1, number).astype(jnp.int32)
+
+
+def part_of(blocks: Array, part: int) -> Int[Array, ""]:
+    """One in `part` of the blocks, at least one."""
+    return -(-blocks // part)
 
 
 class AbstractRandomModel(Method):
@@ -69,6 +73,7 @@ class AbstractRandomModel(Method):
     batch: eqx.AbstractVar[int]
     accept: eqx.AbstractVar[float]
     enough: eqx.AbstractVar[float]
+    part: eqx.AbstractVar[int]
     iterations: eqx.AbstractVar[int]
 
     needs: ClassVar[Structure] = Structure.FINITE_SUM
@@ -77,14 +82,15 @@ class AbstractRandomModel(Method):
     monotone: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def propose(self, block: Any, params: Any, grad: Array, radius: Array) -> Trial:
-        """A step of the model with gradient `grad` and the curvature of the objective `block`."""
+    def propose(self, curved: Blocks, count: Array, params: Any, grad: Array, radius: Array) -> Trial:
+        """A step of the model with gradient `grad` and the curvature of the first `count` blocks."""
 
     def __check_init__(self):
         require_real(self, "radius", 0.0, float("inf"), why="it is a length")
         require_real(self, "accept", 0.0, 1.0, why="a gain ratio of 1 is a perfect model")
         require_real(self, "enough", 0.0, float("inf"), why="without it no sample has to grow")
         require_count(self, "batch", 1)
+        require_count(self, "part", 1)
         require_count(self, "iterations", 1)
 
     def init(self, objective, params, *, key):
@@ -104,7 +110,7 @@ class AbstractRandomModel(Method):
         grad_norm = jnp.linalg.norm(grad)
         first = jnp.where(state.first_grad > 0, state.first_grad, grad_norm)
 
-        trial = self.propose(model.block(0), params, grad, state.radius)
+        trial = self.propose(model, part_of(used, self.part), params, grad, state.radius)
         judging = blocks_for(ratio, 4, judge.number)
         there = unravel(theta + trial.move)
         value, new = judge.mean(lambda f: tuple(f.value(p).astype(theta.dtype) for p in (params, there)), judging)
@@ -127,8 +133,8 @@ class AbstractRandomModel(Method):
             scalars={
                 "radius": state.radius,
                 "rho": rho,
-                "gradient_share": (used / model.number).astype(theta.dtype),
-                "value_share": (judging / judge.number).astype(theta.dtype),
+                "gradient_share": used.astype(theta.dtype) / model.number,
+                "value_share": judging.astype(theta.dtype) / judge.number,
             },
         )
         wider = jnp.minimum(CHANGE * state.radius, MOST * self.radius)
