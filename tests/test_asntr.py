@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from finite_sums import CONSISTENT, LOGISTIC, SIZE, START, TRUE, gap
+from logistic_sum import CONSISTENT, LOGISTIC, SIZE, START, TRUE, gap
 
 import ravine as rv
 from ravine.finite_sum import draw

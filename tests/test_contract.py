@@ -70,12 +70,11 @@ def types(tree):
 def test_what_it_needs_is_refused_in_words(name):
     method = make(name)
     assert not method.needs & ~(FIT.structure | Structure.FIXED)
-    wanted = [flag.name for flag in (Structure.COMPOSITE, Structure.FINITE_SUM) if flag in method.needs]
-    if not wanted:
+    needs = next((flag.name for flag in (Structure.COMPOSITE, Structure.FINITE_SUM) if flag in method.needs), None)
+    if needs is None:
         assert refusal(method, SCALAR) is None
         return
-    missing = f"{type(method).__name__} needs {wanted[0]}"
-    with pytest.raises(ValueError, match=rf"{missing}.*Scalar.*LeastSquares") as caught:
+    with pytest.raises(ValueError, match=rf"{type(method).__name__} needs {needs}.*Scalar.*LeastSquares") as caught:
         minimize(SCALAR, start(), method, budget=Budget(steps=1))
     assert "or use a method that needs only VALUE" in str(caught.value)
 
@@ -98,7 +97,7 @@ def test_state_and_info_keep_their_types(name):
     assert isinstance(infos, Info) and isinstance(infos.counts, Counts)
     assert infos.status.shape == (3,) and set(np.asarray(infos.status)) <= {int(s) for s in Status}
     assert all(c.shape == (3,) and c.dtype == jnp.int32 for c in infos.counts)
-    assert int(infos.counts.residual[0]) + int(infos.counts.batch[0]) >= 1
+    assert int(infos.counts.residual[0] + infos.counts.batch[0]) >= 1
     for x in (infos.value, infos.grad_norm, infos.step_norm, *infos.scalars.values()):
         assert x.shape == (3,) and x.dtype == jnp.float64
         assert np.all(np.isfinite(x))
@@ -109,8 +108,14 @@ def test_info_describes_the_entering_parameters(name):
     params = cast(start(), "float64")
     after, _, _, infos = scanned(name)(FIT, params)
     value, grad = FIT.value_and_grad(params)
-    np.testing.assert_allclose(infos.value[0], value, rtol=1e-12)
-    np.testing.assert_allclose(infos.grad_norm[0], np.sqrt(sum(np.sum(g**2) for g in grad.values())), rtol=1e-10)
+    size = np.sqrt(sum(np.sum(g**2) for g in grad.values()))
+    told, told_size = infos.value[0], infos.grad_norm[0]
+    if make(name).noisy:  # estimates: what the driver writes down is exact, and they stand beside it
+        row = unbroken(name)[0].rows[0]
+        told, told_size = row["loss"], row["grad_norm"]
+        assert {"scalars.batch_loss", "scalars.batch_grad_norm"} <= set(row)
+    np.testing.assert_allclose(told, value, rtol=1e-12)
+    np.testing.assert_allclose(told_size, size, rtol=1e-10)
     assert int(infos.status[0]) == Status.OK
     assert 0 < float(infos.step_norm[0]) < np.inf
     assert any(np.any(np.asarray(after[k]) != np.asarray(params[k])) for k in params)

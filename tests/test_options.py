@@ -12,8 +12,8 @@ import jax
 import numpy as np
 import optax
 import pytest
-from finite_sums import LOGISTIC
-from finite_sums import START as ORIGIN
+from logistic_sum import LOGISTIC
+from logistic_sum import START as ORIGIN
 from small import FIT, POINTS, start
 
 import ravine as rv

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from finite_sums import CONSISTENT, LOGISTIC, MINIMUM, ROWS, SIZE, START, TRUE, gap
+from logistic_sum import CONSISTENT, LOGISTIC, MINIMUM, ROWS, SIZE, START, TRUE, gap
 
 import ravine as rv
 from ravine.methods import SubsampledNewton
