@@ -30,9 +30,9 @@ from .random_model import AbstractRandomModel, Trial
 class StochasticLM(AbstractRandomModel):
     """Levenberg-Marquardt with random Gauss-Newton models: samples grow as the regularisation does.
 
-    `radius`: Δ₀, the longest first step. `batch`: b, rows of the least sample. `accept`: η₁ in (0, 1). `enough`: η₂ >
-    0. `part`: one in `part` blocks gives curvature. `iterations`: the most of CG. `tolerance`: CG ends at this share
-    of |g|. Raises ValueError or TypeError for options out of range.
+    `radius`: Δ₀, best the length of the way to go. `batch`: b, rows of the least sample. `accept`: η₁ in (0, 1).
+    `enough`: η₂ > 0. `part`: one in `part` blocks gives curvature. `iterations`: the most of CG. `tolerance`: CG ends
+    at this share of |g|. Raises ValueError or TypeError for options out of range.
     """
 
     radius: float = 1.0

@@ -27,9 +27,9 @@ from .random_model import AbstractRandomModel, Trial
 class STORMTrustRegion(AbstractRandomModel):
     """STORM: a trust-region method whose samples grow as its radius shrinks.
 
-    `radius`: Δ₀. `batch`: b, rows of the least sample. `accept`: η₁ in (0, 1). `enough`: η₂ > 0. `part`: one in
-    `part` blocks gives curvature. `iterations`: the most of CG. `tolerance`: CG ends at this share of |g|. Raises
-    ValueError or TypeError for options out of range.
+    `radius`: Δ₀, best the length of the way to go. `batch`: b, rows of the least sample. `accept`: η₁ in (0, 1).
+    `enough`: η₂ > 0. `part`: one in `part` blocks gives curvature. `iterations`: the most of CG. `tolerance`: CG ends
+    at this share of |g|. Raises ValueError or TypeError for options out of range.
     """
 
     radius: float = 1.0
