@@ -9,9 +9,9 @@ CG is stopped by what it gains, not by its residual: most of the decrease of the
 solved, and the warm start keeps what the last step found out about flat directions. Keeping its iterates lets the true
 loss say how far the solution of the model is worth following.
 
-Preconditioner "jacobi" divides by (c + λ)^¾, c the squared lengths of the columns of Q^½J, at the cost of one Jacobian
-formed in chunks. It pays where parameters have different units (a linear fit whose 30 columns are scaled from 1 to 1000:
-598 products instead of 1038); on a PINN of 48 parameters it ended a digit higher at equal work.
+Preconditioner "jacobi" divides by (c + λ)^¾, c the squared lengths of the columns of Q^½J, at the cost of one
+Jacobian formed in chunks. It pays where parameters have different units (a linear fit whose 30 columns are scaled
+from 1 to 1000: 598 products instead of 1038); on a PINN of 48 parameters it ended a digit higher at equal work.
 
 Needs      COMPOSITE (least squares, or a convex function of outputs).
 Cost/step  one value and gradient per trial (usually 1); per CG iteration one forward and one reverse sweep, both
