@@ -12,6 +12,8 @@ import jax
 import numpy as np
 import optax
 import pytest
+from logistic_sum import LOGISTIC, MINIMUM
+from logistic_sum import START as ORIGIN
 from small import FIT, POINTS, start
 
 import ravine as rv
@@ -64,6 +66,33 @@ PERTURBED = {
     ("averaged", "method"): m.Adam(1e-2),
     ("averaged", "average"): EMA(0.5),
     ("gn", "sufficient"): 0.6,
+    ("sophia", "eps"): 1.0,
+    ("subsamplednewton", "batch"): 12,
+    ("subsamplednewton", "c1"): 0.9,
+    ("subsamplednewton", "iterations"): 2,
+    ("slbfgs", "first_step"): 0.01,
+    ("slbfgs", "pairs"): "sqn",
+    ("asntr", "accept"): 0.9,
+    ("asntr", "agree"): 100.0,
+    ("asntr", "growth"): 3.0,
+    ("asntr", "small"): 5.0,
+    ("asntr", "slack"): 10.0,
+    ("asntr", "iterations"): 1,
+    ("stormtr", "batch"): 12,
+    ("stormtr", "radius"): 0.01,
+    ("stormtr", "accept"): 0.9,
+    ("stormtr", "enough"): 3.0,
+    ("stormtr", "iterations"): 1,
+    ("slm", "batch"): 12,
+    ("slm", "radius"): 0.01,
+    ("slm", "accept"): 0.99,
+    ("slm", "enough"): 3.0,
+    ("slm", "iterations"): 1,
+    ("slbfgs", "batch"): 12,
+    ("slbfgs", "every"): 3,
+    ("hessianfree", "preconditioner"): "jacobi",
+    ("hessianfree", "max_iterations"): 2,
+    ("hessianfree", "c1"): 0.9,
     ("lm", "bend"): 1e-6,
     ("lm", "order"): 2,
     ("lm", "threshold"): 0.9999,
@@ -106,7 +135,13 @@ LAYERS = (
 )
 # A few short steps from the bottom, where the gradient changes its sign.
 NEAR = BOWL[0], {"x": np.array([2.5e-4, -3.2e-4])}
-SCENES = (PLAIN, VALLEY, BOWL, LAYERS, NEAR)
+# Flat far from the root: steps along the tangent overshoot.
+ARC = LeastSquares({"arc": Term(lambda p, x: jnp.arctan(10.0 * p["x"]) * x[0], np.array([[1.0]]))}), {"x": np.ones(1)}
+# More rows than the least samples of methods that draw them.
+SUM = LOGISTIC, ORIGIN
+# Where its radius soon falls below the first one, so that samples grow.
+GROWING = LOGISTIC, MINIMUM[0] + 0.1
+SCENES = (PLAIN, VALLEY, BOWL, LAYERS, NEAR, ARC, SUM, GROWING)
 
 # Options about trials that fail: in the plain fit hardly any does.
 SCENARIOS = {
@@ -114,6 +149,13 @@ SCENARIOS = {
     ("*", "max_trials"): VALLEY,
     ("*", "halvings"): VALLEY,
     ("gn", "sufficient"): VALLEY,
+    ("hessianfree", "c1"): ARC,
+    ("hessianfree", "max_trials"): ARC,
+    **{("asntr", name): SUM for name in ("batch", "extra", "growth", "accept", "agree", "slack", "small", "part")},
+    ("stormtr", "part"): GROWING,
+    ("slm", "part"): GROWING,
+    ("subsamplednewton", "c1"): PLAIN,
+    ("subsamplednewton", "max_trials"): PLAIN,
     ("lm", "threshold"): VALLEY,
     ("*", "restart"): BOWL,
     ("lion", "b1"): NEAR,

@@ -41,6 +41,14 @@ _TABLE = {
     "GaussNewton": "gauss_newton",
     "ENGD": "engd",
     "LevenbergMarquardt": "levenberg_marquardt",
+    "AdaHessian": "adahessian",
+    "Sophia": "sophia",
+    "HessianFree": "hessian_free",
+    "SubsampledNewton": "subsampled_newton",
+    "StochasticLBFGS": "stochastic_lbfgs",
+    "STORMTrustRegion": "storm_trust_region",
+    "StochasticLM": "stochastic_lm",
+    "ASNTR": "asntr",
 }
 
 __all__ = list(_TABLE)

@@ -81,6 +81,24 @@ def apply_inverse(memory: Memory, g: Array) -> Array:
     return r + _by_row(memory, delta) @ memory.s
 
 
+def apply_direct(memory: Memory, v: Array) -> Array:
+    """H⁻¹v, by the compact form of B = H⁻¹: σ = 1/γ, L the strictly lower triangle of SᵀY,
+
+        B = σI − [σS Y] [σSᵀS L; Lᵀ −D]⁻¹ [σS Y]ᵀ                (Byrd, Nocedal & Schnabel 1994, theorem 2.3)
+
+    Cost 2 m² P flops for SᵀS and SᵀY, and (2m)³ for the solve.
+    """
+    m, sigma = memory.r.shape[0], 1 / memory.gamma
+    order = (jnp.arange(m) + memory.head) % m
+    used = jnp.arange(m) >= m - memory.count
+    s, y = jnp.where(used[:, None], memory.s[order], 0.0), jnp.where(used[:, None], memory.y[order], 0.0)
+    sy, unused = s @ y.T, jnp.diag(jnp.where(used, 0.0, 1.0))
+    lower = jnp.tril(sy, -1)
+    middle = jnp.block([[sigma * (s @ s.T) + unused, lower], [lower.T, -jnp.diag(jnp.diagonal(sy)) - unused]])
+    weights = jnp.linalg.solve(middle, jnp.concatenate([sigma * (s @ v), y @ v]))
+    return sigma * v - sigma * (weights[:m] @ s) - weights[m:] @ y
+
+
 def push(memory: Memory, s: Array, y: Array, usable: Bool[Array, ""], rescale: bool) -> Memory:
     """The memory with one more pair, the oldest dropped if it is full; unchanged where not usable."""
     m, sy, yy = memory.r.shape[0], s @ y, y @ y

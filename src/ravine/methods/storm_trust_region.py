@@ -1,0 +1,55 @@
+"""STORM: a trust-region method with random models and random values of the objective.
+
+    s ≈ argmin gᵀs + ½sᵀHs  over  |s| ≤ Δ,     g on a sample of b·(Δ₀/Δ)² rows, H on a part of it
+
+by truncated conjugate gradients: a direction of negative curvature is followed to the boundary. What is done with s,
+and how values on changing samples are compared, is the engine's (`random_model`).
+
+Needs      FINITE_SUM.
+Cost/step  the engine's, and per CG iteration a Hessian-vector product on one in `part` rows of A.
+Memory     the engine's, and 5 P.
+Deviations the engine's; the radius is doubled also after a step inside it, as in the paper.
+Reference  Chen, Menickelly & Scheinberg (2018), Math. Program. 169, arXiv:1504.04231; Steihaug (1983), SIAM J. Numer.
+           Anal. 20(3).
+"""
+
+from __future__ import annotations
+
+import equinox as eqx
+from jax.flatten_util import ravel_pytree
+
+from ..linalg.conjugate_gradients import within
+from ..types import batch_work
+from .option_checks import require_real
+from .random_model import AbstractRandomModel, Trial
+
+
+class STORMTrustRegion(AbstractRandomModel):
+    """STORM: a trust-region method whose samples grow as its radius shrinks.
+
+    `radius`: Δ₀, best the length of the way to go. `batch`: b, rows of the least sample. `accept`: η₁ in (0, 1).
+    `enough`: η₂ > 0. `part`: one in `part` blocks gives curvature. `iterations`: the most of CG. `tolerance`: CG ends
+    at this share of |g|. Raises ValueError or TypeError for options out of range.
+    """
+
+    radius: float = 1.0
+    batch: int = eqx.field(static=True, default=64)
+    accept: float = 0.1
+    enough: float = 0.01
+    part: int = eqx.field(static=True, default=4)
+    iterations: int = eqx.field(static=True, default=20)
+    tolerance: float = 0.1
+
+    def __check_init__(self):
+        require_real(self, "tolerance", 0.0, 1.0, why="CG starts at 1")
+
+    def propose(self, curved, count, params, grad, radius):
+        unravel = ravel_pytree(params)[1]
+
+        def product(v):
+            tangent = unravel(v)
+            return curved.mean(lambda f: ravel_pytree(f.hvp(params, tangent))[0].astype(grad.dtype), count)
+
+        found = within(product, -grad, tolerance=self.tolerance, max_iterations=self.iterations, radius=radius)
+        predicted = -(grad @ found.x) - 0.5 * (found.x @ found.product)
+        return Trial(found.x, predicted, batch_work(curved.rows(params, count), hvp=found.iterations))

@@ -1,0 +1,116 @@
+"""What defines stochastic L-BFGS: pairs from the same rows, Powell's damping, and no comparison of values."""
+
+import jax
+import numpy as np
+import pytest
+from logistic_sum import CONSISTENT, LOGISTIC, SIZE, START, TRUE, gap
+from quadratics import quadratic
+
+import ravine as rv
+from ravine.methods import StochasticLBFGS
+from ravine.methods.lbfgs import apply_direct, apply_inverse, empty_memory, push
+from ravine.methods.stochastic_lbfgs import damped
+
+jnp = jax.numpy
+KEY = jax.random.key(5)
+HESSIAN = quadratic(np.logspace(-1, 1, 6), seed=8).matrix
+
+
+def remembered(count, m=4):
+    memory = empty_memory(6, m, jnp.float64)
+    for s in np.random.default_rng(3).normal(size=(count, 6)):
+        memory = push(memory, jnp.asarray(s), jnp.asarray(HESSIAN @ s), jnp.ones((), bool), rescale=True)
+    return memory
+
+
+def steps(method, objective, theta, count):
+    """(states, parameters) before and after each step."""
+
+    def run(theta):
+        state = method.init(objective, theta, key=KEY)
+
+        def body(carry, key):
+            step = method.step(objective, *carry, key=key)
+            return (step.params, step.state), (*carry, step.params, step.state, step.info)
+
+        return jax.lax.scan(body, (theta, state), jax.random.split(KEY, count))[1]
+
+    return jax.jit(run)(jnp.asarray(theta))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 7])
+def test_the_direct_product_is_the_inverse_of_the_inverse(count):
+    memory = remembered(count)
+    for v in np.eye(6):
+        np.testing.assert_allclose(apply_direct(memory, apply_inverse(memory, jnp.asarray(v))), v, atol=1e-10)
+
+
+@pytest.mark.parametrize(("count", "curvature"), [(0, -1.0), (0, 2.0), (3, -1.0), (3, 0.0), (3, 0.01), (3, 1.0)])
+def test_damped_pairs_keep_a_fifth_of_the_curvature_of_b(count, curvature):
+    memory, s = remembered(count), np.random.default_rng(9).normal(size=6)
+    b = HESSIAN @ s
+    y = jnp.asarray(curvature * (b if count else s))
+    new, kappa = damped(memory, jnp.asarray(s), y)
+    if count:
+        sbs = float(s @ apply_direct(memory, jnp.asarray(s)))
+        np.testing.assert_allclose(float(s @ new), max(float(s @ y), 0.2 * sbs), rtol=1e-10)
+        assert (float(kappa) == 1.0) == (float(s @ y) >= 0.2 * sbs)
+    else:  # against the identity in the pair's own unit
+        expected = max(curvature, 0.2 * abs(curvature)) * float(s @ s)
+        np.testing.assert_allclose(float(s @ new), expected, rtol=1e-10, atol=1e-14)
+
+
+def test_overlap_pairs_are_differences_on_the_rows_kept():
+    method = StochasticLBFGS(batch=40, pair_batch=10)
+    theta, before, after, state, _ = steps(method, LOGISTIC, 0.1 * np.ones(SIZE), 3)
+    for k in range(3):
+        rows = {name: state.kept[name][k] for name in state.kept}
+        if k:
+            assert all(np.array_equal(before.kept[name][k], state.kept[name][k - 1]) for name in state.kept)
+        sample = LOGISTIC.rows(rows)
+        y = jax.grad(sample.value)(after[k]) - jax.grad(sample.value)(theta[k])
+        np.testing.assert_allclose(state.memory.s[k][k], after[k] - theta[k], rtol=1e-12)
+        np.testing.assert_allclose(state.memory.y[k][k], y, rtol=1e-8, atol=1e-12)  # convex rows: no damping here
+
+
+def test_sqn_pairs_are_products_with_a_hessian_at_the_mean_iterate():
+    method = StochasticLBFGS(pairs="sqn", batch=40, pair_batch=1000, every=3)
+    _, _, after, state, infos = steps(method, LOGISTIC, 0.1 * np.ones(SIZE), 6)
+    first, second = np.mean(after[:3], axis=0), np.mean(after[3:], axis=0)
+    assert list(np.asarray(state.memory.count)) == [0, 0, 0, 0, 0, 1]
+    np.testing.assert_allclose(state.memory.s[-1][0], second - first, rtol=1e-10)
+    product = LOGISTIC.hvp(jnp.asarray(second), jnp.asarray(second - first))
+    np.testing.assert_allclose(state.memory.y[-1][0], product, rtol=1e-9)
+    b, n = 40, 301 + SIZE - 1  # the ridge is one row of SIZE outputs
+    assert list(np.diff(np.asarray(infos.counts.batch))) == [0, 6 * n, -6 * n, 0, 6 * n]
+    assert int(infos.counts.batch[0]) == 3 * (b + SIZE - 1)
+
+
+@pytest.mark.parametrize("pairs", ["overlap", "sqn"])
+def test_where_all_rows_agree_a_fixed_step_converges(pairs):
+    method = StochasticLBFGS(pairs=pairs, learning_rate=0.5, batch=32, pair_batch=16, first_step=1.0)
+    run = rv.minimize(CONSISTENT, START, method, budget=rv.Budget(steps=400))
+    np.testing.assert_allclose(run.params, TRUE, atol=1e-8)
+
+
+@pytest.mark.parametrize("pairs", ["overlap", "sqn"])
+def test_noise_leaves_a_neighbourhood_in_proportion_to_the_step_length(pairs):
+    def end(rate):
+        method = StochasticLBFGS(pairs=pairs, learning_rate=rate, batch=32, pair_batch=32, first_step=1.0)
+        ends = [rv.minimize(LOGISTIC, START, method, budget=rv.Budget(steps=400), seed=s).params for s in range(5)]
+        return np.median([gap(p) for p in ends])
+
+    coarse, fine = end(0.3), end(0.03)
+    assert fine < 0.5 * coarse < 0.1 and fine < 0.01
+
+
+def test_with_all_rows_it_reaches_the_minimum():
+    method = StochasticLBFGS(learning_rate=1.0, batch=1000, pair_batch=1000, first_step=1.0)
+    assert gap(rv.minimize(LOGISTIC, START, method, budget=rv.Budget(steps=60)).params) < 1e-12
+
+
+def test_bad_options_are_one_sentence():
+    with pytest.raises(ValueError, match="StochasticLBFGS: pairs='overlay' is unknown; did you mean 'overlap'"):
+        StochasticLBFGS(pairs="overlay")
+    with pytest.raises(ValueError, match="every must be an integer of at least 1; got 0"):
+        StochasticLBFGS(every=0)
