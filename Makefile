@@ -61,6 +61,7 @@ bench: env  ## the benchmarks (hours on an idle machine); each file in benchmark
 	$(BIN)/python benchmarks/twins.py
 	$(BIN)/python benchmarks/soap_step.py
 	$(BIN)/python benchmarks/report_page.py
+	$(BIN)/python benchmarks/ladder.py
 	$(BIN)/python benchmarks/accuracy.py run
 	$(BIN)/python benchmarks/accuracy.py table
 
