@@ -4,21 +4,24 @@
     python benchmarks/suite.py report                      # archive, table of results, tables and page from the runs
 
 Run it with the libraries of docs/rivals.md installed; `make suite` does. One run at a time in a process of its own
-on one pinned core. Runs are ordered seed by seed, so that whatever has been run is balanced. They lie in runs/suite;
-finished ones are packed in benchmarks/suite/ (only the columns that the report and the statistics read) and unpacked
-from there, so the suite goes on in another checkout. A run of an earlier commit counts as done, and its record says
-which commit made it: to measure a method again, take its runs out of the archives.
+on one pinned core. Differential equations and methods that see all rows come first, and within that runs are ordered
+seed by seed, so that whatever has been run is balanced. They lie in runs/suite; finished ones are packed in
+benchmarks/suite/ (only the columns that the report and the statistics read) and unpacked from there, so the suite goes
+on in another checkout; the page is made from the archives. A run of an earlier commit counts as done, and its record
+says which commit made it: to measure a method again, take its runs out of the archives.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import io
 import os
 import shlex
 import shutil
 import signal
 import tarfile
+import tempfile
 import time
 from itertools import groupby
 from pathlib import Path
@@ -27,16 +30,18 @@ HERE = Path(__file__).parent / "suite"
 RUNS = Path("runs") / "suite"
 BUDGET, SEEDS, RIVAL_SEEDS = "20s", 5, 3
 SAME_AS_ANOTHER = ("optax",)  # `Optax()` is Adam
+EQUATIONS = ("poisson2d", "poisson5d", "convection1d", "deepritz2d", "burgers1d", "allencahn1d", "inverseburgers1d")
 KEPT = ("step", "seconds", "stage", "method", "loss", "grad_norm", "status")  # and counts.*, metrics.l2 or the like
 
 
 def tasks(out: Path) -> list:
-    """All runs, seed by seed, and within a seed problem by problem."""
+    """All runs in the order in which they are made: equations first, then seed by seed, problem by problem."""
     from ravine.bench.task import Task, is_rival
     from ravine.cli.folders import slug
     from ravine.registry import entries
 
-    methods = [*(m for m in entries("methods") if m not in SAME_AS_ANOTHER), *entries("rivals")]
+    ours = {name: entry.load() for name, entry in entries("methods").items() if name not in SAME_AS_ANOTHER}
+    methods = [*ours, *entries("rivals")]
     found = []
     for seed in range(SEEDS):
         for problem in entries("problems"):
@@ -46,7 +51,8 @@ def tasks(out: Path) -> list:
                 words = ["ravine", "solve", problem, "--method", method, "--seed", str(seed), "--budget", BUDGET]
                 where = out / problem / f"{slug(method)}-s{seed}"
                 found.append(Task(problem, method, seed, BUDGET, folder=str(where), command=shlex.join(words)))
-    return found
+    whole = {name for name, cls in ours.items() if not cls.noisy} | set(entries("rivals"))
+    return sorted(found, key=lambda task: not (task.problem in EQUATIONS and task.method in whole))
 
 
 def run(out: Path, seconds: float) -> None:
@@ -101,7 +107,11 @@ def report(out: Path) -> None:
         print(f"no claim: {why_not}")
     else:
         shutil.copytree(out / "tables", HERE / "tables", dirs_exist_ok=True)
-    write_report([out], HERE / "report.html", title="The suite", command="make suite")
+    with tempfile.TemporaryDirectory() as clean:  # without the pictures, which only runs of this checkout have
+        unpack(Path(clean))
+        packed = [dataclasses.replace(t, folder=str(Path(clean) / Path(t.folder).relative_to(out))) for t in done]
+        write_comparison(Path(clean), packed, "make suite")
+        write_report([clean], HERE / "report.html", title="The suite", command="make suite")
     print(f"{len(done)} of {len(found.tasks)} runs are there; page: {HERE / 'report.html'}")
 
 
