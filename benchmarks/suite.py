@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import io
+import json
 import os
 import shlex
 import shutil
@@ -31,6 +32,7 @@ RUNS = Path("runs") / "suite"
 BUDGET, SEEDS, RIVAL_SEEDS = "20s", 5, 3
 SAME_AS_ANOTHER = ("optax",)  # `Optax()` is Adam
 EQUATIONS = ("poisson2d", "poisson5d", "convection1d", "deepritz2d", "burgers1d", "allencahn1d", "inverseburgers1d")
+OWN_CORE = 0.9  # of its seconds a run must have had its core to itself; otherwise it is made again
 KEPT = ("step", "seconds", "stage", "method", "loss", "grad_norm", "status")  # and counts.*, metrics.l2 or the like
 
 
@@ -84,7 +86,20 @@ def shared_out(out: Path):
     unpack(out)
     every = tasks(out)
     write_comparison(out, [task for task in every if (Path(task.folder) / "run.json").is_file()], "make suite")
-    return reuse(every, out, any_version=True)
+    found = reuse(every, out, any_version=True)
+    waiting = {task.folder for task in found.pending}
+    again = [task for task in found.tasks if task.folder not in waiting and disturbed(Path(task.folder))]
+    return found._replace(
+        pending=[task for task in found.tasks if task.folder in waiting or task in again],
+        stale=[*found.stale, *(Path(task.folder) for task in again)],
+    )
+
+
+def disturbed(folder: Path) -> bool:
+    """Whether something else had the core for a part of the run's seconds, which then say little."""
+    meta = json.loads((folder / "run.json").read_text(encoding="utf8"))
+    cpu, seconds = meta.get("cpu_seconds"), meta.get("seconds")
+    return bool(cpu and seconds) and cpu < OWN_CORE * seconds
 
 
 def report(out: Path) -> None:
