@@ -33,6 +33,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from ..checks import require_count, require_real
 from ..finite_sum import draw
 from ..globalize.wolfe import flat_gradient
 from ..linalg.conjugate_gradients import within
@@ -40,7 +41,6 @@ from ..linearization import dims
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
 from .growing_sample import Blocks
-from .option_checks import require_count, require_real
 from .random_model import part_of
 
 POOR, GOOD = 0.1, 0.75  # gain ratios on A below and above which Δ changes

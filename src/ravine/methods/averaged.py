@@ -30,8 +30,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from ..checks import nearest, require, whole
 from ..method import Method
-from ..transforms.argument_checks import closest, require, whole
 from ..types import Params, State, Status, Step
 from .optax_methods import Adam
 
@@ -52,7 +52,7 @@ class Average(eqx.Module):
         """The average that a text such as `ema:0.999,1000` means. Raises ValueError, one sentence."""
         kind, _, rest = text.strip().lower().partition(":")
         if kind not in KINDS:
-            raise ValueError(f"there is no average {kind!r}; {closest(kind, KINDS)}")
+            raise ValueError(f"there is no average {kind!r}; {nearest(kind, KINDS)}")
         make, form, least, most = KINDS[kind]
         parts = [part.strip() for part in rest.split(",")] if rest else []
         try:

@@ -33,11 +33,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from ..checks import require_count, require_real
 from ..globalize.wolfe import flat_gradient
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
 from .growing_sample import Blocks
-from .option_checks import require_count, require_real
 
 CHANGE = 2.0  # of Δ
 MOST = 1e3  # Δ/Δ₀

@@ -21,9 +21,9 @@ from typing import ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 
+from ..checks import require_real
 from ..linalg.conjugate_gradients import within
 from ..types import Structure, batch_work
-from .option_checks import require_real
 from .random_model import AbstractRandomModel, Trial
 
 

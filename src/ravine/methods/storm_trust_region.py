@@ -18,9 +18,9 @@ from __future__ import annotations
 import equinox as eqx
 from jax.flatten_util import ravel_pytree
 
+from ..checks import require_real
 from ..linalg.conjugate_gradients import within
 from ..types import batch_work
-from .option_checks import require_real
 from .random_model import AbstractRandomModel, Trial
 
 
