@@ -138,6 +138,14 @@ class Averaged(Method):
     def second_order(self):  # ty: ignore[incompatible-property-override]
         return self.method.second_order
 
+    @property
+    def noisy(self):  # ty: ignore[incompatible-property-override]
+        return self.method.noisy
+
+    @property
+    def batchable(self):  # ty: ignore[incompatible-property-override]
+        return self.method.batchable
+
     def init(self, objective, params, *, key):
         return AveragedState(self.method.init(objective, params, key=key), params, jnp.zeros((), jnp.int32))
 
