@@ -39,5 +39,5 @@ def test_the_nearest_choice_is_named_whatever_the_case():
     assert nearest("LBFGSs", ["Adam", "lbfgs"]) == "did you mean 'lbfgs'?"
     assert nearest("zzz", [1, 2]) == "choose one of 1, 2."
     require_choice(SimpleNamespace(x="a"), "x", ("a", "b"))
-    with pytest.raises(ValueError, match="SimpleNamespace: x=3 is unknown; choose one of 1, 2."):
+    with pytest.raises(ValueError, match=r"SimpleNamespace: x=3 is unknown; choose one of 1, 2\."):
         require_choice(SimpleNamespace(x=3), "x", (1, 2))

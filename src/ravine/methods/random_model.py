@@ -35,6 +35,7 @@ from jaxtyping import Array, Float, Int
 
 from ..checks import require_count, require_real
 from ..globalize.wolfe import flat_gradient
+from ..linalg.conjugate_gradients import within
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
 from .growing_sample import Blocks
@@ -64,6 +65,23 @@ def blocks_for(ratio: Array, power: int, number: int) -> Int[Array, ""]:
 def part_of(blocks: Array, part: int) -> Int[Array, ""]:
     """One in `part` of the blocks, at least one."""
     return -(-blocks // part)
+
+
+def in_ball(
+    curved: Blocks, count: Array, params: Any, grad: Array, radius: Array, tolerance: Any, iterations: int
+) -> tuple[Float[Array, " P"], Float[Array, ""], Int[Array, ""]]:
+    """(s, m(0) − m(s), CG iterations) for s ≈ argmin m(s) = gᵀs + ½sᵀHs over |s| ≤ radius.
+
+    By truncated conjugate gradients; H is that of the first `count` blocks, one product with it per iteration.
+    """
+    unravel = ravel_pytree(params)[1]
+
+    def product(v):
+        tangent = unravel(v)
+        return curved.mean(lambda f: ravel_pytree(f.hvp(params, tangent))[0].astype(grad.dtype), count)
+
+    found = within(product, -grad, tolerance=tolerance, max_iterations=iterations, radius=radius)
+    return found.x, -(grad @ found.x) - 0.5 * (found.x @ found.product), found.iterations
 
 
 class AbstractRandomModel(Method):
