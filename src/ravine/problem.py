@@ -24,7 +24,7 @@ from .calculus import Field, gradient
 from .checks import nearest
 from .model import Model
 from .objective import Composite, LeastSquares, Term
-from .points import check_count, generator
+from .points import FIXED_DESIGNS, check_count, generator
 from .types import Params
 
 
@@ -93,8 +93,11 @@ class Problem(eqx.Module):
 
     @property
     def fixed(self) -> frozenset[str]:
-        """Equations whose points do not depend on the key (grids, quadrature, data): drawing again changes nothing."""
-        return frozenset()
+        """Equations whose points do not depend on the key (grids, quadrature, data): drawing again changes nothing.
+
+        By default all of them where the option `design` names a grid, and none else.
+        """
+        return frozenset(self.sizes) if getattr(self, "design", None) in FIXED_DESIGNS else frozenset()
 
     @property
     def measured(self) -> frozenset[str]:
