@@ -138,8 +138,8 @@ class LBFGS(Method):
     c1: float = 1e-4
     c2: float = 0.9
     max_trials: int = eqx.field(static=True, default=25)
-    second_order = True
 
+    second_order: ClassVar[bool] = True
     batchable: ClassVar[bool] = False  # its memory is of one batch
 
     def __check_init__(self):
