@@ -93,6 +93,7 @@ class AbstractRandomModel(Method):
     enough: eqx.AbstractVar[float]
     part: eqx.AbstractVar[int]
     iterations: eqx.AbstractVar[int]
+    tolerance: eqx.AbstractVar[float]
 
     needs: ClassVar[Structure] = Structure.FINITE_SUM
     second_order: ClassVar[bool] = True
@@ -110,6 +111,7 @@ class AbstractRandomModel(Method):
         require_count(self, "batch", 1)
         require_count(self, "part", 1)
         require_count(self, "iterations", 1)
+        require_real(self, "tolerance", 0.0, 1.0, why="CG starts at 1")
 
     def init(self, objective, params, *, key):
         theta, _ = ravel_pytree(params)

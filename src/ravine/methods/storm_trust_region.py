@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import equinox as eqx
 
-from ..checks import require_real
 from ..types import batch_work
 from .random_model import AbstractRandomModel, Trial, in_ball
 
@@ -37,9 +36,6 @@ class STORMTrustRegion(AbstractRandomModel):
     part: int = eqx.field(static=True, default=4)
     iterations: int = eqx.field(static=True, default=20)
     tolerance: float = 0.1
-
-    def __check_init__(self):
-        require_real(self, "tolerance", 0.0, 1.0, why="CG starts at 1")
 
     def propose(self, curved, count, params, grad, radius):
         move, predicted, products = in_ball(curved, count, params, grad, radius, self.tolerance, self.iterations)
