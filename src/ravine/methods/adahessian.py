@@ -26,7 +26,7 @@ from .diagonal_curvature import AbstractDiagonalCurvature
 
 
 class AdaHessian(AbstractDiagonalCurvature):
-    """Adam with the looks z ⊙ Hz at the Hessian's diagonal in the place of gradients.
+    """Adam with squares of the looks z ⊙ Hz at the Hessian's diagonal in the place of those of gradients.
 
     `learning_rate`: α. `b1`, `b2`: β₁, β₂ in [0, 1). `power`: k in (0, 1], how much of the curvature is divided by.
     `eps`: ε, the least curvature. `every`: steps from one look to the next. Raises ValueError or TypeError for options

@@ -114,7 +114,10 @@ class AveragedState(NamedTuple):
 
 
 class Averaged(Method):
-    """The steps of `method`, read out as an `average` of its iterates; see the module docstring."""
+    """The steps of another method, scored and returned as an average of its iterates.
+
+    `method` and `average` (`EMA` or `Uniform`): see the module docstring. Raises TypeError for anything else.
+    """
 
     method: Method = eqx.field(default_factory=Adam)
     average: Average = eqx.field(default_factory=EMA)
