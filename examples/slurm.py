@@ -4,7 +4,7 @@ python examples/slurm.py                      # prints the job script, and submi
 python examples/slurm.py poisson2d,burgers1d --methods adam,lbfgs,lm --seeds 8 --memory 12GiB --out runs/mine
 
 Start it where `sbatch` works and which the nodes can reach. Interrupted, it keeps what there is; the same command with
---continue goes on. Needs: pip install 'ravine[cluster]'.
+--continue goes on. Needs: pip install '.[cluster]'.
 """
 
 import sys

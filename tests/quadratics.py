@@ -80,3 +80,17 @@ def rosenbrock(x):
 
 ROSENBROCK = Scalar(rosenbrock)
 ROSENBROCK_START = np.array([-1.2, 1.0, -1.2, 1.0])
+
+
+class _Lying(eqx.Module):
+    """A value whose gradient points the wrong way: no step along −g can decrease it."""
+
+    @staticmethod
+    @jax.custom_jvp
+    def value(x):
+        return jnp.sum(x)
+
+
+_Lying.value.defjvp(lambda primal, tangent: (_Lying.value(*primal), -jnp.sum(tangent[0])))
+LYING = Scalar(lambda x: _Lying.value(x))
+FLAT = np.array([1.0, -1.0])  # where it vanishes: relative to zero no change is rounding

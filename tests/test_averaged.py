@@ -179,3 +179,22 @@ def test_wrong_parts_are_refused():
         Averaged("adam")
     with pytest.raises(TypeError, match=r"average must be EMA"):
         Averaged(m.Adam(), "ema")
+
+
+@pytest.mark.parametrize("method", [m.Adam(), m.LBFGS(), m.STORM(), m.LevenbergMarquardt()])
+def test_what_the_driver_asks_of_a_method_the_averaged_one_answers_for_it(method):
+    averaged = Averaged(method)
+    for name in ("needs", "guard_every", "second_order", "noisy", "batchable"):
+        assert getattr(averaged, name) == getattr(method, name), name
+
+
+def test_no_estimate_of_an_averaged_method_ends_a_run_and_its_memory_meets_no_batches():
+    """Rows without a gradient at the start, and one with: a batch of the first looks like an optimum."""
+    x = np.concatenate([np.zeros(15), np.ones(1)])[:, None]
+    lucky = LeastSquares({"fit": Term(lambda p, x: (p["x"] - 1.0) * x[0], x)})
+    run = rv.minimize(lucky, ZERO, Averaged(m.STORM(batch=1)), budget=rv.Budget(steps=20), target=1e-12)
+    assert run.status == "budget", run.reason
+    assert all(row["grad_norm"] > 0 for row in run.rows[:-1])
+    assert any(row["scalars.batch_grad_norm"] == 0 for row in run.rows[:-1])
+    with pytest.raises(ValueError, match="Averaged compares gradients of one step"):
+        rv.minimize(FIT, start(), Averaged(m.LBFGS()), sampler="minibatch", budget=rv.Budget(steps=1))

@@ -121,7 +121,7 @@ def test_a_singular_jacobian_is_regularised():
 def test_wrong_options_get_a_sentence():
     with pytest.raises(ValueError, match="GaussNewton: sufficient must lie between 0 and 1"):
         GaussNewton(sufficient=1.0)
-    with pytest.raises(ValueError, match="ENGD: cutoff must lie between"):
+    with pytest.raises(ValueError, match="ENGD: cutoff must lie in"):
         ENGD(cutoff=-1.0)
     with pytest.raises(ValueError, match="halvings must be an integer"):
         ENGD(halvings=-1)

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "ravine"
 # Lowest first. An import points to an earlier layer or stays inside its own folder; names on one line share a layer.
 LAYERS = """
 types
+checks
 static
 points
 calculus

@@ -216,14 +216,14 @@ def test_composites_refuse_the_kernel_in_words():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"damping": 0.0}, "damping must lie greater than 0"),
-        ({"momentum": 1.0}, "momentum must lie between"),
+        ({"damping": 0.0}, "damping must be greater than 0"),
+        ({"momentum": 1.0}, "momentum must lie in \\[0, 1\\)"),
         ({"bend": "a"}, "bend must be a number"),
         ({"bend": 0.0}, "order=1 is the step without a bend"),
         ({"order": 0}, "order must be an integer of at least 1"),
         ({"max_trials": 0}, "max_trials must be an integer of at least 1"),
         ({"scaling": "geometrical"}, "did you mean 'geometric'"),
-        ({"form": "lu"}, "choose one of 'auto'"),
+        ({"form": "lu"}, "choose one of auto"),
     ],
     ids=str,
 )

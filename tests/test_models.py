@@ -117,9 +117,9 @@ def test_adaptive_scales_begin_at_one_and_leave_the_field_unchanged():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"activation": "tahn"}, "no activation 'tahn'; did you mean 'tanh'"),
+        ({"activation": "tahn"}, "activation='tahn' is unknown; did you mean 'tanh'"),
         ({"activation": "relu"}, "choose one of tanh, sin"),
-        ({"weights": "glorot"}, "no weights 'glorot'"),
+        ({"weights": "glorot"}, "weights='glorot' is unknown; did you mean 'glorot_"),
         ({"width": 0}, "width must be an integer of at least 1; got 0"),
         ({"depth": -1}, "depth must be an integer of at least 0"),
         ({"dim_in": 2.0}, "dim_in must be an integer"),

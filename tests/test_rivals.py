@@ -16,7 +16,7 @@ from ravine.driver.precision import cast
 from ravine.objective import Composite, Scalar, Term
 from ravine.problems import DeepRitz2D, Poisson2D
 from ravine.report import load_run
-from ravine.report.page import notes
+from ravine.report.sections import notes
 from ravine.rivals.library import library_of
 from ravine.rivals.race import execute, solve_with
 from ravine.rivals.track import Track

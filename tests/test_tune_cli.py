@@ -38,7 +38,7 @@ def test_wrong_usage_is_one_sentence_and_leaves_nothing(words, sentence, capsys)
 def test_without_optuna_the_sentence_says_how_to_install_it(monkeypatch, capsys):
     monkeypatch.setattr(tuning, "find_spec", lambda name: None)
     assert main([*COMPARE, "--tune", "2"]) == 2
-    assert "pip install 'ravine[tune]'" in capsys.readouterr().err and not Path("c").exists()
+    assert "pip install 'optuna>=4'" in capsys.readouterr().err and not Path("c").exists()
 
 
 def test_interrupted_while_tuning(monkeypatch, capsys):

@@ -10,7 +10,6 @@ Reference  Niederreiter, Random Number Generation and Quasi-Monte Carlo Methods,
 
 from __future__ import annotations
 
-import difflib
 import math
 import zlib
 from collections.abc import Sequence
@@ -18,6 +17,8 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import qmc
+
+from .checks import nearest
 
 DESIGNS = ("sobol", "halton", "hammersley", "uniform", "grid")
 FIXED_DESIGNS = frozenset({"grid"})
@@ -129,9 +130,7 @@ def grid_shape(n: int, d: int) -> tuple[int, ...]:
 
 def check_design(kind: str) -> str:
     if kind not in DESIGNS:
-        close = difflib.get_close_matches(str(kind), DESIGNS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(DESIGNS)}."
-        raise ValueError(f"there is no point design called {kind!r}; {hint}")
+        raise ValueError(f"there is no point design called {kind!r}; {nearest(str(kind), DESIGNS)}")
     return kind
 
 

@@ -11,7 +11,6 @@ Options of a problem (coefficients of the equation, numbers of points) are stati
 from __future__ import annotations
 
 import abc
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
@@ -22,9 +21,10 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from .calculus import Field, gradient
+from .checks import nearest
 from .model import Model
 from .objective import Composite, LeastSquares, Term
-from .points import check_count, generator
+from .points import FIXED_DESIGNS, check_count, generator
 from .types import Params
 
 
@@ -93,8 +93,11 @@ class Problem(eqx.Module):
 
     @property
     def fixed(self) -> frozenset[str]:
-        """Equations whose points do not depend on the key (grids, quadrature, data): drawing again changes nothing."""
-        return frozenset()
+        """Equations whose points do not depend on the key (grids, quadrature, data): drawing again changes nothing.
+
+        By default all of them where the option `design` names a grid, and none else.
+        """
+        return frozenset(self.sizes) if getattr(self, "design", None) in FIXED_DESIGNS else frozenset()
 
     @property
     def measured(self) -> frozenset[str]:
@@ -164,7 +167,7 @@ class Problem(eqx.Module):
         numbers = dict(self.sizes)
         for name, n in (sizes or {}).items():
             if name not in numbers:
-                raise ValueError(f"{_who(self)}: sizes names {name!r}; {_nearest(name, numbers)}")
+                raise ValueError(f"{_who(self)}: sizes names {name!r}; {nearest(name, numbers)}")
             numbers[name] = check_count(n, f"{_who(self)}: the number of {name} points")
         return {name: self.draw(name, n, generator(key, name)) for name, n in numbers.items()}
 
@@ -216,9 +219,9 @@ class Problem(eqx.Module):
 
     def _check(self, model: Model, equations: dict[str, Equation], points: Mapping[str, Any]) -> None:
         for name in sorted(model.imposes - set(equations)):
-            raise ValueError(f"{_who(model)} imposes {name!r} on {_who(self)}; {_nearest(name, equations)}")
+            raise ValueError(f"{_who(model)} imposes {name!r} on {_who(self)}; {nearest(name, equations)}")
         for name in sorted(set(points) - set(equations)):
-            raise ValueError(f"{_who(self)}: points names {name!r}; {_nearest(name, equations)}")
+            raise ValueError(f"{_who(self)}: points names {name!r}; {nearest(name, equations)}")
         for name in sorted(set(equations) - set(points) - model.imposes):
             raise ValueError(f"{_who(self)}: no points for {name!r}; take them from {_who(self)}().sample(key).")
         row = jax.ShapeDtypeStruct((self.dim_in,), jnp.zeros(()).dtype)
@@ -302,8 +305,3 @@ class CoefficientError(eqx.Module):
 
 def _who(thing: Any) -> str:
     return type(thing).__name__
-
-
-def _nearest(name: str, choices: Any) -> str:
-    close = difflib.get_close_matches(str(name), list(choices), n=1)
-    return f"did you mean {close[0]!r}?" if close else f"the equations are {', '.join(sorted(choices))}."

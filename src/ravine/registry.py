@@ -7,12 +7,13 @@ other libraries are `library/solver`.
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from .checks import nearest
 
 _PACKAGES = {name: name for name in ("methods", "problems", "models")} | {"samplers": "sampling", "rivals": "rivals"}
 _SHORT = {
@@ -69,15 +70,6 @@ def find(kind: str, name: str) -> Entry:
             return entry
     singular = kind.removesuffix("s")
     raise LookupError(f"there is no {singular} called {name!r}; {nearest(wanted, table)}")
-
-
-def nearest(name: str, choices) -> str:
-    """'did you mean X?' or the list of choices, as the end of a sentence."""
-    choices = list(choices)
-    close = difflib.get_close_matches(name.lower(), [c.lower() for c in choices], n=1, cutoff=0.55)
-    if close:
-        return f"did you mean {next(c for c in choices if c.lower() == close[0])!r}?"
-    return f"choose one of {', '.join(choices)}."
 
 
 def _entry(package: str, module: str, class_name: str, names: dict[str, str]) -> Entry:

@@ -48,10 +48,6 @@ class _Interval(eqx.Module):
         return gap + jnp.log(-jnp.expm1(-gap))
 
 
-def _is_interval(x: Any) -> bool:
-    return isinstance(x, _Interval)
-
-
 class Bounds(eqx.Module):
     """z ↦ θ with lo < θ < hi leaf by leaf: sigmoid between two finite ends, softplus above or below one.
 

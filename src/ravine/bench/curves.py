@@ -89,7 +89,7 @@ def work(rows: Sequence[Mapping[str, Any]], residual_rows: float | None) -> np.n
     """(n,) work of rows in residual evaluations. `residual_rows` Jacobian rows are one Jacobian.
 
     A count that a row does not have is 0; where it is null nobody counted, and the work is NaN. Raises ValueError where
-    Jacobian rows were counted and `residual_rows` is not known.
+    Jacobian rows or batches were counted and `residual_rows` is not known.
     """
 
     def counted(name: str) -> np.ndarray:
@@ -98,7 +98,7 @@ def work(rows: Sequence[Mapping[str, Any]], residual_rows: float | None) -> np.n
 
     done = {name: counted(name) for name in (*WORK, "rows", "batch")}
     if not residual_rows and np.nan_to_num(done["rows"] + done["batch"]).any():
-        raise ValueError("rows: Jacobian rows were counted, but the number of residual rows is not known.")
+        raise ValueError("rows: Jacobian rows or batches were counted, but the number of residual rows is not known.")
     return evaluations(done, residual_rows)
 
 

@@ -11,9 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..checks import nearest
 from ..driver.budget import Budget
 from ..driver.seed import check_seed
-from ..registry import entries, find, nearest
+from ..registry import entries, find
 from ..rivals.library import LIBRARIES, require
 
 

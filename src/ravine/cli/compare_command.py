@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bench.task import Task, canonical, refusal
+from ..checks import nearest
 from ..driver.budget import Budget
 from ..records import dumps, make_folder, remove_empty, write_text
-from ..registry import find, nearest
+from ..registry import find
 from . import compile_cache, folders, tuning
 from .parse import Usage, settings
 from .where import Place, place

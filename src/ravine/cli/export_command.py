@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..bench.task import refusal
+from ..checks import nearest
 from ..export.choice import choose
-from ..registry import nearest
 from .parse import EXPORTS, Usage
 from .report_command import beside, check_out
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from ..registry import KINDS, entries, nearest
+from ..checks import nearest
+from ..registry import KINDS, entries
 from ..rivals.library import is_installed
 from .parse import Usage
 

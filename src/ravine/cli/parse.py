@@ -13,8 +13,9 @@ from typing import Any, NoReturn
 
 from .. import __version__
 from ..bench.limits import parse_memory, parse_wall
+from ..checks import nearest
 from ..driver.seed import check_seed
-from ..registry import KINDS, nearest
+from ..registry import KINDS
 
 COMMANDS = {
     "list": "problems, methods, models, samplers and rivals (optimizers of other libraries) by name",

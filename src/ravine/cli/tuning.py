@@ -31,7 +31,7 @@ def check(request: argparse.Namespace, tasks: Sequence[Task]) -> None:
                 "compare plans by their defaults."
             )
     if find_spec("optuna") is None:
-        raise Usage("--tune: needs Optuna, which is not installed here; install it: pip install 'ravine[tune]'.")
+        raise Usage("--tune: needs Optuna, which is not installed here; install it: pip install 'optuna>=4'")
 
 
 def tune(

@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..registry import nearest
+from ..checks import nearest
 
 
 class Target(NamedTuple):

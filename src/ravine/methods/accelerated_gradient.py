@@ -34,11 +34,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from ..checks import require_choice, require_count, require_real
 from ..globalize.armijo import armijo
 from ..globalize.wolfe import flat_gradient, search_status
 from ..method import Method
 from ..types import Info, Step, counts
-from .option_checks import require_choice, require_count, require_real
 
 RULES = ("armijo", "fixed")
 RESTARTS = ("function", "gradient", "none")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import optax
 
-from ..transforms.argument_checks import nonnegative, positive, require
+from ..checks import nonnegative, positive, require
 from .optax_methods import AbstractOptax, Rate, check_adam
 
 

@@ -22,8 +22,8 @@ from typing import ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 
+from ..checks import require_real
 from .gain_ratio_gradient import AbstractGainRatio
-from .option_checks import require_real
 
 VERY_SUCCESSFUL = 0.75
 RANGE = (1e-15, 1e15)

@@ -33,15 +33,14 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from ..checks import require_count, require_real
 from ..finite_sum import draw
 from ..globalize.wolfe import flat_gradient
-from ..linalg.conjugate_gradients import within
 from ..linearization import dims
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
 from .growing_sample import Blocks
-from .option_checks import require_count, require_real
-from .random_model import part_of
+from .random_model import in_ball, part_of
 
 POOR, GOOD = 0.1, 0.75  # gain ratios on A below and above which Δ changes
 FULL = 0.8  # of Δ: a step this long was limited by it
@@ -115,7 +114,7 @@ class ASNTR(Method):
         first_grad = jnp.where(first, grad_norm, state.first_grad)
 
         curved = part_of(used, self.part)
-        move, predicted, iterations = self._propose(sample, curved, params, grad, state.radius)
+        move, predicted, products = in_ball(sample, curved, params, grad, state.radius, self.tolerance, self.iterations)
         slack = self.slack * first_value / (state.steps + 1.0) ** DECAY
         there = unravel(theta + move)
         known = predicted > 0
@@ -141,7 +140,7 @@ class ASNTR(Method):
         after = jax.tree.map(lambda a, b: jnp.where(finite & (grad_norm > 0), a, b), after, state)
         judge_rows = dims(judge, params).rows
         work = batch_work(sample.rows(params, used), value=2, vjp=1)
-        work += batch_work(sample.rows(params, curved), hvp=iterations)
+        work += batch_work(sample.rows(params, curved), hvp=products)
         status = jnp.where(accepted | (grad_norm == 0), Status.OK, Status.REJECTED)
         info = Info(
             value=value,
@@ -152,17 +151,6 @@ class ASNTR(Method):
             scalars={"radius": state.radius, "rho": rho, "agreement": agreed, "share": share},
         )
         return Step(unravel(theta + moved), after, info)
-
-    def _propose(self, sample, curved, params, grad, radius):
-        """(s, m(0) − m(s), CG iterations)."""
-        unravel = ravel_pytree(params)[1]
-
-        def product(v):
-            tangent = unravel(v)
-            return sample.mean(lambda f: ravel_pytree(f.hvp(params, tangent))[0].astype(grad.dtype), curved)
-
-        found = within(product, -grad, tolerance=self.tolerance, max_iterations=self.iterations, radius=radius)
-        return found.x, -(grad @ found.x) - 0.5 * (found.x @ found.product), found.iterations
 
     def _agreement(self, judge, params, there, slack):
         """ρ_D; where D has no slope, whether the step does no harm there (1 or 0)."""

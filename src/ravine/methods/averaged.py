@@ -30,8 +30,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from ..checks import nearest, require, whole
 from ..method import Method
-from ..transforms.argument_checks import closest, require, whole
 from ..types import Params, State, Status, Step
 from .optax_methods import Adam
 
@@ -52,7 +52,7 @@ class Average(eqx.Module):
         """The average that a text such as `ema:0.999,1000` means. Raises ValueError, one sentence."""
         kind, _, rest = text.strip().lower().partition(":")
         if kind not in KINDS:
-            raise ValueError(f"there is no average {kind!r}; {closest(kind, KINDS)}")
+            raise ValueError(f"there is no average {kind!r}; {nearest(kind, KINDS)}")
         make, form, least, most = KINDS[kind]
         parts = [part.strip() for part in rest.split(",")] if rest else []
         try:
@@ -114,7 +114,10 @@ class AveragedState(NamedTuple):
 
 
 class Averaged(Method):
-    """The steps of `method`, read out as an `average` of its iterates; see the module docstring."""
+    """The steps of another method, scored and returned as an average of its iterates.
+
+    `method` and `average` (`EMA` or `Uniform`): see the module docstring. Raises TypeError for anything else.
+    """
 
     method: Method = eqx.field(default_factory=Adam)
     average: Average = eqx.field(default_factory=EMA)
@@ -137,6 +140,14 @@ class Averaged(Method):
     @property
     def second_order(self):  # ty: ignore[incompatible-property-override]
         return self.method.second_order
+
+    @property
+    def noisy(self):  # ty: ignore[incompatible-property-override]
+        return self.method.noisy
+
+    @property
+    def batchable(self):  # ty: ignore[incompatible-property-override]
+        return self.method.batchable
 
     def init(self, objective, params, *, key):
         return AveragedState(self.method.init(objective, params, key=key), params, jnp.zeros((), jnp.int32))

@@ -26,11 +26,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
+from ..checks import require_choice, require_count, require_real
 from ..globalize.armijo import armijo
 from ..globalize.wolfe import along, flat_gradient, search_status
 from ..method import Method
 from ..types import Info, Step, counts
-from .option_checks import require_choice, require_count, require_real
 
 RULES = ("alternate", "long", "short")
 RANGE = (1e-10, 1e10)  # of the step length (Raydan 1997)

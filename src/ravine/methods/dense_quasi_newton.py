@@ -21,7 +21,7 @@ Reference  Nocedal & Wright (2006), Numerical Optimization, chapter 6; Al-Baali 
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -50,7 +50,8 @@ class AbstractDenseQuasiNewton(Method):
     c1: eqx.AbstractVar[float]
     c2: eqx.AbstractVar[float]
     max_trials: eqx.AbstractVar[int]
-    second_order = True
+
+    second_order: ClassVar[bool] = True
 
     def __check_init__(self):
         check_search(self)

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from ..checks import require_count, require_real
 from ..globalize.wolfe import flat_gradient
 from ..linalg.hutchinson import diagonal_look
 from ..method import Method
@@ -43,9 +44,18 @@ class AbstractDiagonalCurvature(Method):
 
     learning_rate: eqx.AbstractVar[float]
     b1: eqx.AbstractVar[float]
+    b2: eqx.AbstractVar[float]
+    eps: eqx.AbstractVar[float]
     every: eqx.AbstractVar[int]
 
     monotone: ClassVar[bool] = False
+
+    def __check_init__(self):
+        require_real(self, "learning_rate", 0.0, float("inf"), why="it is a step length")
+        require_real(self, "b1", 0.0, 1.0, why="an average with weight 1 never forgets", ends="[)")
+        require_real(self, "b2", 0.0, 1.0, why="an average with weight 1 never forgets", ends="[)")
+        require_real(self, "eps", 0.0, float("inf"), why="a curvature may vanish")
+        require_count(self, "every", 1)
 
     @abc.abstractmethod
     def average(self, curvature: Array, look: Array) -> Array:

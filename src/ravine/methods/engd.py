@@ -26,12 +26,12 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from ..checks import require_count, require_real
 from ..globalize.grid import best_of_grid
 from ..linalg.symmetric import pseudo_solve
 from ..linearization import dense_footprint
 from ..method import Method
 from ..types import Step, Structure
-from .option_checks import require_count, require_real
 from .searched_step import searched_step
 
 
@@ -55,8 +55,8 @@ class ENGD(Method):
     second_order: ClassVar[bool] = True
 
     def __check_init__(self):
-        require_real(self, "cutoff", -1e-300, 1.0, why="it is a fraction of the largest eigenvalue")
-        require_real(self, "damping", -1e-300, why="G must stay positive semidefinite")
+        require_real(self, "cutoff", 0.0, 1.0, why="it is a fraction of the largest eigenvalue", ends="[)")
+        require_real(self, "damping", 0.0, why="G must stay positive semidefinite", ends="[)")
         require_count(self, "halvings", 0)
 
     def init(self, objective, params, *, key) -> ENGDState:

@@ -25,10 +25,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
+from ..checks import require_count, require_real
 from ..globalize.wolfe import NOISE, flat_gradient
 from ..method import Method
 from ..types import Info, Status, Step, counts
-from .option_checks import require_count, require_real
 
 
 class GainRatioState(NamedTuple):

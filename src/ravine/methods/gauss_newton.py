@@ -26,12 +26,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ..checks import require_count, require_real
 from ..globalize.grid import backtrack
 from ..linalg.damped import Refined, usable
 from ..linearization import dense_footprint
 from ..method import Method
 from ..types import Step, Structure
-from .option_checks import require_count, require_real
 from .searched_step import searched_step
 
 MAX_FACTORISATIONS = 8  # ε up to 1e-13 · 100⁷ = 10: by then JᵀJ + εD is definite unless it is not finite

@@ -54,7 +54,10 @@ class Blocks:
         def partial() -> Any:
             like = jax.eval_shape(lambda: function(self.block(0)))
             zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), like)
-            add = lambda i, total: jax.tree.map(jnp.add, total, function(self.block(i)))  # noqa: E731
+
+            def add(i: Any, total: Any) -> Any:
+                return jax.tree.map(jnp.add, total, function(self.block(i)))
+
             return jax.tree.map(lambda x: x / count, jax.lax.fori_loop(0, count, add, zero))
 
         return jax.lax.cond(count >= self.number, lambda: function(self.objective), partial)

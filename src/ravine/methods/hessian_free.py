@@ -36,12 +36,12 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from ..checks import require_choice, require_count, require_real
 from ..globalize.armijo import armijo
 from ..globalize.wolfe import NOISE, along, flat_gradient
 from ..linalg.conjugate_gradients import Rest, grid, to_rest
 from ..method import Method
 from ..types import Info, Status, Step, Structure, counts
-from .option_checks import require_choice, require_count, require_real
 
 PRECONDITIONERS = ("none", "jacobi")
 EXPONENT = 0.75  # of the preconditioner
@@ -86,7 +86,7 @@ class HessianFree(Method):
 
     def __check_init__(self):
         require_real(self, "damping", 0.0, float("inf"), why="the damped system is definite for positive damping only")
-        require_real(self, "decay", -1e-300, 1.0, why="it shrinks the last direction")
+        require_real(self, "decay", 0.0, 1.0, why="it shrinks the last direction", ends="[)")
         require_real(self, "progress", 0.0, 1.0, why="it is the least relative progress")
         require_real(self, "c1", 0.0, 1.0, why="no function falls faster than its slope for all step lengths")
         require_choice(self, "preconditioner", PRECONDITIONERS)

@@ -30,6 +30,7 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 from jaxtyping import Array, Bool, Float, Int
 
+from ..checks import require_count
 from ..globalize.wolfe import along, check_search, first_trial, flat_gradient, search_status, strong_wolfe
 from ..method import Method
 from ..types import Info, Step, counts
@@ -137,13 +138,12 @@ class LBFGS(Method):
     c1: float = 1e-4
     c2: float = 0.9
     max_trials: int = eqx.field(static=True, default=25)
-    second_order = True
 
+    second_order: ClassVar[bool] = True
     batchable: ClassVar[bool] = False  # its memory is of one batch
 
     def __check_init__(self):
-        if isinstance(self.memory, bool) or not isinstance(self.memory, int) or self.memory < 1:
-            raise ValueError(f"LBFGS: memory must be an integer of at least 1; got {self.memory!r}.")
+        require_count(self, "memory", 1)
         check_search(self)
 
     def init(self, objective, params, *, key):

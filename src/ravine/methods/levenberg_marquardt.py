@@ -42,12 +42,12 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
+from ..checks import require_choice, require_count, require_real
 from ..directions.curve import Curve, continued, point
 from ..linalg.damped import QR, Dual, Primal, usable
 from ..linearization import dense_footprint
 from ..method import Method
 from ..types import Info, Status, Step, Structure, counts
-from .option_checks import require_choice, require_count, require_real
 
 SCALINGS = ("geometric", "marquardt", "identity")
 FORMS = {"primal": Primal, "dual": Dual, "qr": QR}
@@ -113,9 +113,9 @@ class LevenbergMarquardt(Method):
 
     def __check_init__(self):
         require_real(self, "damping", 0.0, why="the damped system is definite for positive damping only")
-        require_real(self, "momentum", -1e-300, 1.0, why="momentum 1 never forgets a step")
+        require_real(self, "momentum", 0.0, 1.0, why="momentum 1 never forgets a step", ends="[)")
         require_real(self, "bend", 0.0, why="it bounds a ratio of lengths (order=1 is the step without a bend)")
-        require_real(self, "threshold", -1e-300, 1.0, why="a gain ratio of 1 is a perfect model")
+        require_real(self, "threshold", 0.0, 1.0, why="a gain ratio of 1 is a perfect model", ends="[)")
         require_choice(self, "scaling", SCALINGS)
         require_choice(self, "form", ("auto", *FORMS))
         require_count(self, "order", 1)

@@ -30,12 +30,12 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from ..checks import require_count, require_real
 from ..finite_sum import batch_sizes, draw
 from ..globalize.wolfe import flat_gradient
 from ..linearization import dims
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
-from .option_checks import require_count, require_real
 
 RANGE = (1e-15, 1e15)
 

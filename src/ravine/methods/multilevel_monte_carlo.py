@@ -34,11 +34,11 @@ import jax.random as jr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from ..checks import require_count, require_real
 from ..finite_sum import batch_sizes, term_gradients
 from ..linearization import dims
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
-from .option_checks import require_count, require_real
 
 BITS = 30  # of a Morton code
 PASSES = 4  # over the levels that are full, when samples are shared out
@@ -72,7 +72,7 @@ class MultilevelMonteCarlo(Method):
         require_real(self, "learning_rate", 0.0, float("inf"), why="it is a step length")
         require_count(self, "batch", 1)
         require_count(self, "levels", 1)
-        require_real(self, "memory", -1e-300, 1.0, why="it is the weight of the past in an average")
+        require_real(self, "memory", 0.0, 1.0, why="it is the weight of the past in an average", ends="[)")
 
     def footprint(self, n: int, p: int) -> int:
         return 8 * p + 4 * n + self.batch * p

@@ -19,8 +19,8 @@ from __future__ import annotations
 import equinox as eqx
 import jax.numpy as jnp
 
+from ..checks import require_real
 from .accelerated_gradient import AbstractAccelerated
-from .option_checks import require_real
 
 
 class Nesterov(AbstractAccelerated):
@@ -40,7 +40,7 @@ class Nesterov(AbstractAccelerated):
 
     def __check_init__(self):
         if self.momentum is not None:
-            require_real(self, "momentum", -1e-300, 1.0, why="momentum 1 never forgets a step")
+            require_real(self, "momentum", 0.0, 1.0, why="momentum 1 never forgets a step", ends="[)")
 
     def tip(self, theta, plain):
         return plain

@@ -33,10 +33,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from ..checks import require_choice, require_count, require_real
 from ..globalize.wolfe import along, flat_gradient, search_status, strong_wolfe
 from ..method import Method
 from ..types import Info, Step, counts
-from .option_checks import require_choice, require_count, require_real
 
 C1 = 1e-4  # of the decrease condition; next to a small c₂ it hardly ever decides
 FLOOR = 0.01  # η of Hager & Zhang (2005)

@@ -27,10 +27,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from ..checks import require_real
 from ..globalize.wolfe import flat_gradient
 from ..method import Method
 from ..types import Info, Status, Step, counts
-from .option_checks import require_real
 
 
 class OFFOAdaGradState(NamedTuple):

@@ -26,8 +26,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ..checks import decay, nonnegative, positive, rate, require
 from ..method import Method
-from ..transforms.argument_checks import decay, nonnegative, positive, rate, require
 from ..transforms.schedules import Schedule
 from ..types import Info, Params, Status, Step, counts
 

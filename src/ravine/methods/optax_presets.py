@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ..transforms.argument_checks import decay, nonnegative, positive, rate, require, whole
+from ..checks import decay, nonnegative, positive, rate, require, whole
 from .optax_methods import AbstractOptax, Rate, check_adam
 
 

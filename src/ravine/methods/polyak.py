@@ -26,11 +26,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from ..checks import require_real
 from ..globalize.armijo import armijo
 from ..globalize.wolfe import along, flat_gradient, search_status
 from ..method import Method
 from ..types import Info, Step, counts
-from .option_checks import require_real
 
 MAX_TRIALS = 12
 

@@ -33,11 +33,12 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from ..checks import require_count, require_real
 from ..globalize.wolfe import flat_gradient
+from ..linalg.conjugate_gradients import within
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
 from .growing_sample import Blocks
-from .option_checks import require_count, require_real
 
 CHANGE = 2.0  # of Δ
 MOST = 1e3  # Δ/Δ₀
@@ -66,6 +67,23 @@ def part_of(blocks: Array, part: int) -> Int[Array, ""]:
     return -(-blocks // part)
 
 
+def in_ball(
+    curved: Blocks, count: Array, params: Any, grad: Array, radius: Array, tolerance: Any, iterations: int
+) -> tuple[Float[Array, " P"], Float[Array, ""], Int[Array, ""]]:
+    """(s, m(0) − m(s), CG iterations) for s ≈ argmin m(s) = gᵀs + ½sᵀHs over |s| ≤ radius.
+
+    By truncated conjugate gradients; H is that of the first `count` blocks, one product with it per iteration.
+    """
+    unravel = ravel_pytree(params)[1]
+
+    def product(v):
+        tangent = unravel(v)
+        return curved.mean(lambda f: ravel_pytree(f.hvp(params, tangent))[0].astype(grad.dtype), count)
+
+    found = within(product, -grad, tolerance=tolerance, max_iterations=iterations, radius=radius)
+    return found.x, -(grad @ found.x) - 0.5 * (found.x @ found.product), found.iterations
+
+
 class AbstractRandomModel(Method):
     """The engine. A subclass proposes the step."""
 
@@ -75,6 +93,7 @@ class AbstractRandomModel(Method):
     enough: eqx.AbstractVar[float]
     part: eqx.AbstractVar[int]
     iterations: eqx.AbstractVar[int]
+    tolerance: eqx.AbstractVar[float]
 
     needs: ClassVar[Structure] = Structure.FINITE_SUM
     second_order: ClassVar[bool] = True
@@ -92,6 +111,7 @@ class AbstractRandomModel(Method):
         require_count(self, "batch", 1)
         require_count(self, "part", 1)
         require_count(self, "iterations", 1)
+        require_real(self, "tolerance", 0.0, 1.0, why="CG starts at 1")
 
     def init(self, objective, params, *, key):
         theta, _ = ravel_pytree(params)

@@ -32,11 +32,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from ..checks import require_choice, require_count, require_real
 from ..finite_sum import batch_sizes, draw, is_affine, term_gradients
 from ..linearization import dims
 from ..method import Method
 from ..types import Info, Params, Status, Step, Structure, batch_work, counts
-from .option_checks import require_choice, require_count, require_real
 
 STORAGE = ("auto", "scalars", "gradients")
 

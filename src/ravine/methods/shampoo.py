@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import equinox as eqx
 
-from ..transforms.argument_checks import decay, nonnegative, positive, rate, require, whole
+from ..checks import decay, nonnegative, positive, rate, require, whole
 from ..transforms.shampoo_update import shampoo
 from .optax_methods import AbstractOptax, Rate
 

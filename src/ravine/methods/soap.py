@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import equinox as eqx
 
-from ..transforms.argument_checks import nonnegative, require, whole
+from ..checks import nonnegative, require, whole
 from ..transforms.soap_update import soap
 from .optax_methods import AbstractOptax, Rate, check_adam
 

@@ -23,8 +23,8 @@ from __future__ import annotations
 import equinox as eqx
 import jax.numpy as jnp
 
+from ..checks import require_real
 from .diagonal_curvature import AbstractDiagonalCurvature
-from .option_checks import require_count, require_real
 
 
 class Sophia(AbstractDiagonalCurvature):
@@ -42,12 +42,7 @@ class Sophia(AbstractDiagonalCurvature):
     every: int = eqx.field(static=True, default=10)
 
     def __check_init__(self):
-        require_real(self, "learning_rate", 0.0, float("inf"), why="it is a step length")
-        require_real(self, "b1", -1e-300, 1.0, why="an average with weight 1 never forgets")
-        require_real(self, "b2", -1e-300, 1.0, why="an average with weight 1 never forgets")
         require_real(self, "gamma", 0.0, float("inf"), why="it scales a curvature")
-        require_real(self, "eps", 0.0, float("inf"), why="a curvature may vanish")
-        require_count(self, "every", 1)
 
     def average(self, curvature, look):
         return self.b2 * curvature + (1 - self.b2) * look

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import equinox as eqx
 
+from ..checks import require_choice
 from ..directions.broyden import BFGS_VARIANTS, self_scaled_bfgs
 from .dense_quasi_newton import AbstractDenseQuasiNewton
 
@@ -27,8 +28,7 @@ class SSBFGS(AbstractDenseQuasiNewton):
     max_trials: int = eqx.field(static=True, default=25)
 
     def __check_init__(self):
-        if self.variant not in BFGS_VARIANTS:
-            raise ValueError(f"SSBFGS: variant must be 'AB' or 'OL'; got {self.variant!r}.")
+        require_choice(self, "variant", BFGS_VARIANTS)
 
     def scaling(self, b, h, fresh, size):
         return self_scaled_bfgs(b, h, fresh, self.variant)

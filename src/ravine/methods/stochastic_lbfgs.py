@@ -36,13 +36,13 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
+from ..checks import require_choice, require_count, require_real
 from ..finite_sum import batch_sizes, draw
 from ..globalize.wolfe import flat_gradient
 from ..linearization import dims
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
 from .lbfgs import Memory, apply_direct, apply_inverse, empty_memory, forget, push
-from .option_checks import require_choice, require_count, require_real
 
 PAIRS = ("overlap", "sqn")
 ENOUGH = 0.2  # of sᵀBs, the least sᵀy (Powell 1978)

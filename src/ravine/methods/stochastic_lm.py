@@ -23,7 +23,6 @@ import jax.numpy as jnp
 
 from ..linalg.conjugate_gradients import within
 from ..types import Structure, batch_work
-from .option_checks import require_real
 from .random_model import AbstractRandomModel, Trial
 
 
@@ -44,9 +43,6 @@ class StochasticLM(AbstractRandomModel):
     tolerance: float = 0.1
 
     needs: ClassVar[Structure] = Structure.FINITE_SUM | Structure.COMPOSITE
-
-    def __check_init__(self):
-        require_real(self, "tolerance", 0.0, 1.0, why="CG starts at 1")
 
     def propose(self, curved, count, params, grad, radius):
         gamma = jnp.linalg.norm(grad) / radius

@@ -16,12 +16,9 @@ Reference  Chen, Menickelly & Scheinberg (2018), Math. Program. 169, arXiv:1504.
 from __future__ import annotations
 
 import equinox as eqx
-from jax.flatten_util import ravel_pytree
 
-from ..linalg.conjugate_gradients import within
 from ..types import batch_work
-from .option_checks import require_real
-from .random_model import AbstractRandomModel, Trial
+from .random_model import AbstractRandomModel, Trial, in_ball
 
 
 class STORMTrustRegion(AbstractRandomModel):
@@ -40,16 +37,6 @@ class STORMTrustRegion(AbstractRandomModel):
     iterations: int = eqx.field(static=True, default=20)
     tolerance: float = 0.1
 
-    def __check_init__(self):
-        require_real(self, "tolerance", 0.0, 1.0, why="CG starts at 1")
-
     def propose(self, curved, count, params, grad, radius):
-        unravel = ravel_pytree(params)[1]
-
-        def product(v):
-            tangent = unravel(v)
-            return curved.mean(lambda f: ravel_pytree(f.hvp(params, tangent))[0].astype(grad.dtype), count)
-
-        found = within(product, -grad, tolerance=self.tolerance, max_iterations=self.iterations, radius=radius)
-        predicted = -(grad @ found.x) - 0.5 * (found.x @ found.product)
-        return Trial(found.x, predicted, batch_work(curved.rows(params, count), hvp=found.iterations))
+        move, predicted, products = in_ball(curved, count, params, grad, radius, self.tolerance, self.iterations)
+        return Trial(move, predicted, batch_work(curved.rows(params, count), hvp=products))

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from ..checks import require_count, require_real
 from ..finite_sum import draw
 from ..globalize.armijo import armijo
 from ..globalize.wolfe import along, flat_gradient, search_status
@@ -39,7 +40,6 @@ from ..linalg.conjugate_gradients import within
 from ..linearization import dims
 from ..method import Method
 from ..types import Info, Step, Structure, batch_work, counts
-from .option_checks import require_count, require_real
 
 
 class SubsampledNewtonState(NamedTuple):

@@ -11,7 +11,6 @@ Reference  Glorot & Bengio, AISTATS 2010 (initialisation); Jagtap, Kawaguchi & K
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import math
 from typing import Any
@@ -21,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from ..checks import require_choice, require_count
 from ..model import Model
 from ..points import generator
 from ..types import Params
@@ -48,11 +48,9 @@ class MLP(Model):
 
     def __check_init__(self) -> None:
         for name, least in (("dim_in", 1), ("dim_out", 1), ("width", 1), ("depth", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"MLP: {name} must be an integer of at least {least}; got {value!r}.")
-        _choice("activation", self.activation, _ACTIVATIONS)
-        _choice("weights", self.weights, _INITS)
+            require_count(self, name, least)
+        require_choice(self, "activation", _ACTIVATIONS)
+        require_choice(self, "weights", _INITS)
         if self.adaptive and self.depth == 0:
             raise ValueError("MLP: adaptive scales belong to hidden layers, and depth = 0 has none.")
         check_box("MLP", self.lower, self.upper, self.dim_in)
@@ -96,13 +94,6 @@ def check_box(who: str, lower: Any, upper: Any, d: int) -> None:
         raise ValueError(f"{who}: lower and upper must be tuples of {d} numbers; got {lower!r} and {upper!r}.")
     if not all(math.isfinite(b - a) and a < b for a, b in zip(lower, upper, strict=True)):
         raise ValueError(f"{who}: the box needs finite lower < upper; got {lower!r} and {upper!r}.")
-
-
-def _choice(name: str, value: Any, choices: Any) -> None:
-    if value not in tuple(choices):
-        close = difflib.get_close_matches(str(value), list(choices), n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(choices)}."
-        raise ValueError(f"MLP: there is no {name} {value!r}; {hint}")
 
 
 def _glorot(kind: str, m: int, n: int, rng: np.random.Generator) -> np.ndarray:

@@ -94,10 +94,6 @@ class AllenCahn1D(Problem):
     def sizes(self) -> dict[str, int]:
         return {"pde": self.n_pde, "initial": self.n_initial, "periodic": self.n_periodic}
 
-    @property
-    def fixed(self) -> frozenset[str]:
-        return frozenset(self.sizes) if self.design in points.FIXED_DESIGNS else frozenset()
-
     def equations(self) -> dict[str, Equation]:
         return {
             "pde": Equation(self.pde),

@@ -65,10 +65,6 @@ class Convection1D(Problem):
     def sizes(self) -> dict[str, int]:
         return {"pde": self.n_pde, "periodic": self.n_periodic, "initial": self.n_initial}
 
-    @property
-    def fixed(self) -> frozenset[str]:
-        return frozenset(self.sizes) if self.design in points.FIXED_DESIGNS else frozenset()
-
     def equations(self) -> dict[str, Equation]:
         return {
             "pde": Equation(self.pde),

@@ -30,8 +30,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from ..calculus import Field
+from ..checks import require_choice
 from ..problem import CoefficientError, Equation, Picture, Points
-from .parametric import Parametric, check_option, parameter_errors
+from .parametric import Parametric, parameter_errors
 
 FILE = Path(__file__).parent / "data" / "strd.json"
 
@@ -70,8 +71,8 @@ class NonlinearFit(Parametric):
     dim_out: ClassVar[int] = 1
 
     def __check_init__(self) -> None:
-        check_option("NonlinearFit", "dataset", self.dataset, tuple(CURVES))
-        check_option("NonlinearFit", "start", self.start, (1, 2))
+        require_choice(self, "dataset", CURVES)
+        require_choice(self, "start", (1, 2))
 
     @property
     def lower(self) -> tuple[float, ...]:

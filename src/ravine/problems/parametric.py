@@ -8,8 +8,7 @@ those of any problem, and the model is `NoModel`.
 from __future__ import annotations
 
 import abc
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -143,11 +142,3 @@ class ParameterError(eqx.Module):
 def _count(rows: Points) -> int:
     x = rows.x["x"] if isinstance(rows.x, dict) else rows.x
     return len(x)
-
-
-def check_option(who: str, name: str, value: Any, choices: Sequence[Any]) -> None:
-    """ValueError naming the nearest choice unless `value` is one of `choices`."""
-    if value not in choices:
-        close = difflib.get_close_matches(str(value), [str(c) for c in choices], n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(map(str, choices))}."
-        raise ValueError(f"{who}: there is no {name} {value!r}; {hint}")

@@ -51,10 +51,6 @@ class Poisson2D(Problem):
     def sizes(self) -> dict[str, int]:
         return {"pde": self.n_pde, "boundary": self.n_boundary}
 
-    @property
-    def fixed(self) -> frozenset[str]:
-        return frozenset(self.sizes) if self.design in points.FIXED_DESIGNS else frozenset()
-
     def equations(self) -> dict[str, Equation]:
         return {"pde": Equation(self.pde), "boundary": Equation(self.boundary, self.boundary_weight)}
 

@@ -28,8 +28,9 @@ from jaxtyping import Array, Float
 
 from .. import points
 from ..calculus import Field
+from ..checks import require_choice
 from ..problem import Equation, Picture, Points
-from .parametric import Linear, ParameterError, check_option
+from .parametric import Linear, ParameterError
 
 SPECTRA = ("geometric", "uniform", "power", "clusters")
 
@@ -52,7 +53,7 @@ class Quadratic(Linear):
             raise ValueError(f"Quadratic: dimension must be at least 3; got {self.dimension}.")
         if not 1 <= self.condition <= 1e12:
             raise ValueError(f"Quadratic: condition must be from 1 to 1e12; got {self.condition!r}.")
-        check_option("Quadratic", "spectrum", self.spectrum, SPECTRA)
+        require_choice(self, "spectrum", SPECTRA)
 
     @property
     def dim_in(self) -> int:

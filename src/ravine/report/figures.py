@@ -100,7 +100,7 @@ def history(runs: Sequence[RunRecord], key: str, name: str, slot: dict[str, int]
     """
     log = positive(runs, [key])
     traces = []
-    for method, own in _by_method(runs).items():
+    for method, own in by_method(runs).items():
         main = median_run(own)
         for run in sorted(own, key=lambda r: r is main):  # the thick line on top
             if len(run.rows):
@@ -152,7 +152,8 @@ def _signs(run: RunRecord, xs: np.ndarray, ys: np.ndarray) -> tuple[list[int], l
     return rows, symbols
 
 
-def _by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+def by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Runs grouped by method, in order of appearance; those that left no record are not among them."""
     grouped: dict[str, list[RunRecord]] = {}
     for run in runs:
         if run.method:

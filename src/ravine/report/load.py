@@ -27,7 +27,7 @@ REQUIRED = ("format", "method", "status")  # what a run writes before its first 
 WORK_WORDS = (
     "Work is counted in residual evaluations, the unit all methods share: evaluating all residual rows once is 1, "
     "a forward derivative (jvp) 2, a reverse sweep (vjp) 2, so a gradient 3, a Hessian-vector product 6, a full "
-    "Jacobian 3. What a sampler evaluates is included. "
+    "Jacobian 3; work on a batch of rows counts as their share. What a sampler evaluates is included. "
     "Solving the linear system is not counted: it evaluates nothing, and its time is in the seconds."
 )
 

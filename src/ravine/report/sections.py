@@ -21,7 +21,7 @@ def section(index: int, name: str, runs: Sequence[RunRecord], slot: dict[str, in
     store = Store(f"p{index}")
     own_rows = [run for run in runs if run.rows]
     drawn = thinned(own_rows, limit.rows)
-    groups = _by_method(drawn)
+    groups = figures.by_method(drawn)
     chosen = [median_run(own) for own in groups.values()]
     metrics = list(dict.fromkeys(run.main_metric for run in drawn))
     metric = metrics[0] if metrics else None
@@ -95,15 +95,11 @@ def _reference_error(drawn: Sequence[RunRecord], metric: str) -> float | None:
 
 def _fields(drawn: Sequence[RunRecord], limit: Limits):
     """(run, its pictures) of the median run of each method, among the runs that stored fields."""
-    chosen = [median_run(own) for own in _by_method([run for run in drawn if run.fields is not None]).values()]
+    chosen = [median_run(own) for own in figures.by_method([run for run in drawn if run.fields is not None]).values()]
     best = sorted(chosen, key=lambda run: run.rank)[: limit.pictures]
     for run in chosen:
         if run in best and run.fields is not None:
             yield run, pictures(run.fields, limit.side)
-
-
-def _by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
-    return {method: [run for run in runs if run.method == method] for method in figures.slots(runs)}
 
 
 def notes(runs: Sequence[RunRecord]) -> list[str]:

@@ -7,6 +7,7 @@ with DeepXDE's options. The closure takes value and gradient from compiled code,
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import dataclasses
 import os
@@ -32,8 +33,9 @@ class _DeepXDE(Rival):
         # Read when DeepXDE is imported; without it that writes a file into the user's home.
         os.environ.setdefault("DDE_BACKEND", "pytorch")
 
+    @abc.abstractmethod
     def optimizer(self, params: list[Any]) -> Any:
-        raise NotImplementedError
+        """The optimizer of one tensor, importing the library."""
 
     def run(self, view: View, track: Track) -> str:
         import torch

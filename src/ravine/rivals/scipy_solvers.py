@@ -6,6 +6,7 @@ budget and the target end a run. It does its linear algebra in NumPy; what it ev
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import sys
 from typing import Any, ClassVar
@@ -26,8 +27,9 @@ class _Minimize(Rival):
     method: ClassVar[str]
     counted: ClassVar[bool] = True
 
+    @abc.abstractmethod
     def options(self) -> dict[str, Any]:
-        raise NotImplementedError
+        """What `minimize` takes as `options`."""
 
     def run(self, view: View, track: Track) -> str:
         from scipy.optimize import minimize

@@ -6,6 +6,7 @@ before the clock starts. So a rival pays for its steps and not for Python betwee
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -36,9 +37,9 @@ class Solver(NamedTuple):
 class Stepped(Rival):
     """A rival that is a `Solver`; `phases` are run one after the other, each but the last for its number of steps."""
 
+    @abc.abstractmethod
     def solver(self, view: View) -> Solver:
         """The solver, importing its library."""
-        raise NotImplementedError
 
     def phases(self, view: View) -> list[tuple[Solver, int | None]]:
         return [(self.solver(view), None)]

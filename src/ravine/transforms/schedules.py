@@ -26,7 +26,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from .argument_checks import Check, closest, nonnegative, positive, require
+from ..checks import Check, nearest, nonnegative, positive, require
 
 
 def _real(x: Any) -> Any:
@@ -57,7 +57,7 @@ class Schedule(eqx.Module):
             raise ValueError(f"must be a number, or a schedule such as {_EXAMPLE}; kinds are {', '.join(KINDS)}.")
         kind = kind.strip().lower()
         if kind not in KINDS:
-            raise ValueError(f"there is no schedule {kind!r}; {closest(kind, KINDS)}")
+            raise ValueError(f"there is no schedule {kind!r}; {nearest(kind, KINDS)}")
         cls, form = KINDS[kind]
         try:
             numbers = [float(part) for part in rest.split(",")]

@@ -29,8 +29,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from .argument_checks import decay as fraction
-from .argument_checks import nonnegative, positive, rate, require, whole
+from ..checks import decay as fraction
+from ..checks import nonnegative, positive, rate, require, whole
 from .matrices import Shape, as_matrix, matrix_shape
 
 

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from .argument_checks import decay, nonnegative, positive, rate, require, whole
+from ..checks import decay, nonnegative, positive, rate, require, whole
 from .matrices import Shape, as_matrix, matrix_shape
 
 
