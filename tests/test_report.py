@@ -139,8 +139,8 @@ def figures_of(parsed):
 def test_figures_of_the_page_are_drawn_somewhere_and_exist(page):
     parsed = Page(page)
     drawn = [a["data-figure"] for _, a in parsed.tags if "data-figure" in a]
-    # The errors of a problem are drawn twice: against seconds and against work.
-    assert len(drawn) == len(set(drawn)) + 2 == len(figures_of(parsed)) + 2
+    # The errors of a problem, and their medians, are drawn twice: against seconds and against work.
+    assert len(drawn) == len(set(drawn)) + 4 == len(figures_of(parsed)) + 4
     assert set(drawn) == set(figures_of(parsed))
     # 3 of all runs; errors, losses, 4 terms, 4 x 3 pictures, 4 stacks of scalars a problem
     assert len(set(drawn)) == 3 + 2 * (1 + 1 + 4 + 12 + 4)

@@ -40,7 +40,7 @@ def test_figures_hold_the_curves_of_known_runs(tmp_path):
     found = section(made(tmp_path, problems=("poisson2d", "burgers1d")))
     assert found["title"] == "Over all problems" and found["axis"] == "steady seconds"
     assert found["ladder"] == "1e-01 to 1e-10"
-    reached, times, errors = (traces(figure) for _, figure in found["figures"])
+    reached, times, errors, left = (traces(figure) for _, figure in found["figures"])
     np.testing.assert_allclose(reached["lm"].x, [1 / 1.5, 10, 20, 30, 40, 50, 60, 90])
     np.testing.assert_allclose(reached["lm"].y, [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6])  # 6 of the 10 targets
     np.testing.assert_allclose(reached["adam"].y, [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.6])
@@ -49,7 +49,9 @@ def test_figures_hold_the_curves_of_known_runs(tmp_path):
     np.testing.assert_allclose(times["lm"].y, [0, 0.6, 0.6])
     np.testing.assert_allclose(times["adam"].y, [0.6, 0.6])
     np.testing.assert_allclose(errors["lm"].y, errors["adam"].y)  # equal errors
-    assert all(trace.line.shape == "hv" for figure in (reached, times, errors) for trace in figure.values())
+    np.testing.assert_allclose(left["lm"].x, [1e-6 / 1.5, 1e-6, 1.5e-6])  # from an error of 1 to 1e-6
+    np.testing.assert_allclose(left["lm"].y, [0, 1, 1])
+    assert all(trace.line.shape == "hv" for figure in (reached, times, errors, left) for trace in figure.values())
 
 
 def test_colours_and_dashes_are_those_of_the_other_figures(tmp_path):
@@ -80,6 +82,17 @@ def test_the_page_shows_the_section_and_no_claim_without_a_test(tmp_path):
     few = text_of(made(tmp_path / "b", seeds=3))
     assert "fewer seconds than" not in few and "no claim: not enough runs: 3 paired runs" in few
     assert text_of(made(tmp_path / "c", seeds=1, methods=("lm",))) == ""
+
+
+def test_the_tables_over_all_runs_are_on_the_page(tmp_path):
+    folders = made(tmp_path, seeds=2, problems=("poisson2d", "burgers1d"))
+    found = section(folders)["sheets"]
+    assert list(found) == ["summary", "errors", "times"]
+    assert found["errors"].rows[0] == ("poisson2d", "adam", 2, 1e-6, 1e-6, 1e-6)
+    page = write_report(folders, tmp_path / "r.html").read_text()
+    table = re.search(r'<table data-table="times">.*?</table>', page, flags=re.S)[0]
+    assert re.findall(r'<tr data-p="(.)" data-m="(.)">', table) == [("1", "0"), ("1", "1"), ("2", "0"), ("2", "1")]
+    assert "shifted geometric mean of the times in steady seconds" in page
 
 
 def test_one_method_has_nothing_to_be_compared_with(tmp_path):

@@ -11,10 +11,10 @@ import numpy as np
 from ..bench import tuned
 from ..bench.conclusion import Conclusion, conclude, sentences
 from ..bench.curves import target_word
-from ..bench.profiles import Steps, Success, error_profile, performance_profile, runtime_ecdf, success
+from ..bench.profiles import Steps, Success, error_profile, performance_profile, quality_profile, runtime_ecdf, success
 from ..bench.record import record_of
 from ..bench.results import methods_of, problems_of
-from ..bench.summary import UNIT
+from ..bench.summary import UNIT, Sheet, sheets
 from . import theme
 from .figures import axis, escaped, layout
 from .load import RunRecord
@@ -30,7 +30,14 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
     """
     if sum(run.main_metric is not None and math.isfinite(run.rank) for run in runs) < 2:
         return None
-    empty: dict[str, Any] = {"title": "All runs together", "figures": [], "notes": [], "targets": [], "success": []}
+    empty: dict[str, Any] = {
+        "title": "All runs together",
+        "figures": [],
+        "notes": [],
+        "targets": [],
+        "success": [],
+        "sheets": {},
+    }
     empty |= {"claims": [], "others": [], "axis": "", "ladder": "", "single": False}
     try:
         found = conclude([record_of(run.folder) for run in runs if run.method])
@@ -50,6 +57,7 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
         "ladder": " to ".join(dict.fromkeys(target_word(t) for t in (found.targets[0], found.targets[-1]))),
         "targets": [target_word(t) for t in found.asked],
         "success": _success(found),
+        "sheets": _sheets(found),
         "claims": claims,
         "others": said[len(claims) :],
         "single": len(methods_of(found.results)) < 2,
@@ -74,6 +82,12 @@ def _figures(found: Conclusion, slot: Mapping[str, int]):
         "final error, relative to the best",
         steps(errors, colours, "times the least of any method", "share of problems", 1.0),
     )
+    if all(math.isinf(result.error) or result.start > 0 for result in found.kept):
+        left = quality_profile(found.kept)
+        yield (
+            "final error, relative to the start",
+            steps(left, colours, "times the first error", "share of problems", None),
+        )
 
 
 def plain(label: str) -> str:
@@ -110,6 +124,15 @@ def steps(curves: Mapping[str, Steps], slot: Mapping[str, int], x: str, y: str, 
     heights = dict(range=[-0.02, 1.04], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
     xaxis, yaxis = axis(x, True, [t["x"] for t in traces]), axis(y, False, []) | heights
     return {"data": traces, "layout": layout(340, xaxis, yaxis, showlegend=True)}
+
+
+def _sheets(found: Conclusion) -> dict[str, Sheet]:
+    """The tables of `bench.summary` that no figure and no other table of the page holds: name by name, to be sorted and
+    saved like the others."""
+    if not found.kept:
+        return {}
+    made = sheets(found.kept, found.targets, found.axis)
+    return {name: made[name] for name in ("summary", "errors", "times")}
 
 
 def _success(found: Conclusion) -> list[tuple[str, list[tuple[str, str, float]]]]:

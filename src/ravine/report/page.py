@@ -89,6 +89,7 @@ def render(found: Collection, title: str | None = None, command: str | None = No
         index=index,
         slot=slot,
         plain=plain,
+        zip=zip,
         status_order={name: i for i, name in enumerate(wording.STATUSES)},
         dash=wording.DASH,
         dashes=theme.DASH_LENGTHS,

@@ -44,6 +44,13 @@ const plots = (function () {
   const blockKey = (plot) => plot.dataset.figure.split("-")[0];
   const axisOf = (plot) => view.state.axis.split(",")[plot.dataset.axis ?? 0];
 
+  // The outline of a range: along its upper side and back along the lower one.
+  function around(x, [low, high]) {
+    const rows = Array.from(low, (_, row) => row).filter((row) => Number.isFinite(low[row]) && Number.isFinite(high[row]));
+    const back = [...rows].reverse();
+    return { x: [...rows, ...back].map((row) => x[row]), y: [...rows.map((row) => high[row]), ...back.map((row) => low[row])] };
+  }
+
   // The figure with its columns in place, against the readings chosen, without the methods that are hidden.
   function figure(plot, scheme) {
     const { figures, columns } = blocks.get(blockKey(plot));
@@ -54,7 +61,9 @@ const plots = (function () {
     const shown = data.filter((trace) => !(trace.meta && view.state.hidden.has(trace.meta.method)));
     const traces = shown.map((trace, i) => {
       const meta = trace.meta || {};
-      const made = { ...trace, x: column(meta.x ? meta.x[x] || [] : trace.x), y: column(trace.y) };
+      const made = { ...trace, x: column(meta.x ? meta.x[x] || [] : trace.x) };
+      made.y = column(meta.y ? meta.y[x] || [] : trace.y);
+      if (meta.range) Object.assign(made, around(made.x, (meta.range[x] || [[], []]).map(column)));
       if (trace.z) made.z = column(trace.z);
       if (trace.customdata) made.customdata = column(trace.customdata);
       if (meta.hover) {
@@ -85,6 +94,8 @@ const plots = (function () {
     }
     plot.style.height = layout.height + "px";
     Plotly.react(plot, traces, layout, config);
+    // react keeps the width of the first drawing, also where one figure now has the place of two.
+    if (!printing && Math.abs(plot._fullLayout.width - plot.clientWidth) > 1) Plotly.Plots.resize(plot);
     plot.drawn = wanted(plot);
     if (!plot.listens) listen(plot);
   }

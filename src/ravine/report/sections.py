@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import figures, wording
+from .bands import bands
 from .load import RunRecord, median_run
 from .packed import Store
 from .pictures import pictures
@@ -51,6 +52,7 @@ def section(index: int, name: str, runs: Sequence[RunRecord], slot: dict[str, in
             for method, own in groups.items()
             for shown in [own if limit.scalars == "all" else [median_run(own)]]
         ],
+        "bands": store.keep(_bands(runs, metric, slot, limit), f"{words}, median and range"),
         "finals": list(dict.fromkeys(k for run in runs for k in run.finals)),
         "notes": notes(runs),
         "thinned": sum(
@@ -80,6 +82,11 @@ def _error_figure(drawn: Sequence[RunRecord], metric: str | None, slot: dict[str
     return figure
 
 
+def _bands(runs: Sequence[RunRecord], metric: str | None, slot: dict[str, int], limit: Limits) -> dict[str, Any] | None:
+    """Of the error only: a loss has neither a common scale nor, as an energy, a sign."""
+    return bands(runs, f"metrics.{metric}", wording.metric_words(metric), slot, limit.band) if metric else None
+
+
 def _reference_error(drawn: Sequence[RunRecord], metric: str) -> float | None:
     """The first known error of the reference in this metric; a problem states one number, or one for each metric.
 
@@ -106,6 +113,8 @@ def notes(runs: Sequence[RunRecord]) -> list[str]:
     """What a reader could not see from the figures: damaged files, values that are not finite, missing row counts."""
     said = []
     for run in runs:
+        if run.status == "not_installed":  # the table of runs says so, and that no file is there says no more
+            continue
         said += [f"{run.label}: {note}" for note in run.notes]
         if gaps := non_finite(run):
             said.append(f"{run.label}: {gaps}")

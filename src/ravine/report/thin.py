@@ -18,17 +18,19 @@ MANY = 100  # runs
 
 class Limits(NamedTuple):
     """rows: of a run. scalars: the methods' own numbers of every seed, or of the median one only. pictures: methods of
-    a problem that get them, the smallest errors first (None: all). side: values along one side of a picture."""
+    a problem that get them, the smallest errors first (None: all). side: values along one side of a picture. band:
+    points of a median over seeds."""
 
     rows: int
     scalars: str
     pictures: int | None
     side: int
+    band: int
 
 
 def limits(runs: int) -> Limits:
     """What a page of so many runs holds of each."""
-    return Limits(600, "all", None, 400) if runs <= MANY else Limits(80, "median", 4, 48)
+    return Limits(600, "all", None, 400, 200) if runs <= MANY else Limits(80, "median", 4, 48, 60)
 
 
 def thin(run: RunRecord, rows: int) -> RunRecord:
