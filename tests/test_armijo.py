@@ -61,6 +61,18 @@ def test_where_the_change_drowns_the_slope_decides():
     assert found.moved and 0 < found.t < 2.0
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_rounding_has_no_say_where_there_is_a_slope(dtype):
+    """A value an ulp lower, beyond the minimiser by far: values alone would take it, the slope says no."""
+    value, slope = jnp.ones((), dtype), jnp.asarray(-1e-13, dtype)
+    lower = jnp.asarray(1 - 2 * jnp.finfo(dtype).eps, dtype)
+    search = lambda slope_at: armijo(lambda t: (lower, slope_at(t), ()), value, slope, (), jnp.asarray(8.0, dtype))  # noqa: E731
+    found = search(lambda t: slope * (1 - t))
+    assert found.moved and 0 < found.t < 2 and found.slopes == found.trials > 1
+    blind = search(lambda t: jnp.full_like(value, jnp.nan))
+    assert blind.moved and blind.t == 8 and blind.slopes == 0 and blind.trials == 1
+
+
 @pytest.mark.parametrize(
     "f, first",
     [

@@ -164,6 +164,31 @@ def test_backtracked_momentum_is_monotone_and_its_gradient_steps_satisfy_armijo(
     assert 0 < path.infos.scalars["restarted"].sum() < 150
 
 
+def far_from_zero(method, steps):
+    """Steps on a quadratic with L* = 1, where below |g| ≈ 1e-8 no value changes any more."""
+    q = quadratic(SPECTRUM)
+    lifted = Scalar(lambda p: 1.0 + q.objective.value(p))
+    return follow(method, lifted, np.zeros(15), steps)
+
+
+@pytest.mark.parametrize("restart", ["function", "gradient"])
+@pytest.mark.parametrize("cls", [HeavyBall, Nesterov])
+def test_backtracked_momentum_reaches_a_minimum_far_from_zero_and_stays(cls, restart):
+    path = far_from_zero(cls(restart=restart), 600)
+    norms, restarted = path.infos.grad_norm, path.infos.scalars["restarted"]
+    assert norms[0] > 1 and np.all(norms[400:] < 1e-10)
+    thrown = restarted if restart == "function" else 0
+    asked, searched = path.infos.counts.vjp - 1 - thrown, path.infos.counts.residual - 1 - thrown
+    assert np.all(asked[norms > 1e-3] == 0)  # slopes are paid for where values drown, and only there
+    late = (norms < 1e-6) & (np.arange(600) < 400)
+    assert late.sum() > 20 and np.all(asked[late] == searched[late])
+
+
+def test_gradient_descent_reaches_a_minimum_far_from_zero_and_stays():
+    norms = far_from_zero(GradientDescent(), 1500).infos.grad_norm
+    assert norms[0] > 1 and np.all(norms[1100:] < 1e-10)
+
+
 # -- step lengths from secants and values ----------------------------------------------------------------------
 
 

@@ -4,6 +4,8 @@
 
     |φ(t) − φ(0)| ≤ ε|φ(0)|  and  ½(φ'(0) + φ'(t)) ≤ c₁ φ'(0)       where the change of φ drowns in rounding
 
+Where the values differ by a few ulp only, c = φ(0) and there is a slope, the second condition alone counts: the first
+would be rounding's word, and let t grow until the loss rises enough to be seen.
 The next t is the minimiser of the parabola through φ(0), φ'(0) and φ(t), kept in [t/10, t/2]; t/10 where φ(t) is
 not finite, which is never accepted. With c = ∞ every finite value is accepted.
 
@@ -26,6 +28,7 @@ from .wolfe import NOISE
 
 # How far one rejection shortens the step, at most and at least; the most where nothing is known of φ(t).
 SHORTEST, LONGEST = 0.1, 0.5
+ROUNDING = 8.0  # ulp of φ(0): differences of values below it are noise
 
 
 class Found(NamedTuple):
@@ -35,6 +38,7 @@ class Found(NamedTuple):
     value: Float[Array, ""]
     grad: Any
     trials: Int[Array, ""]
+    slopes: Int[Array, ""]  # trials that had a slope
     moved: Bool[Array, ""]
 
 
@@ -51,25 +55,35 @@ def armijo(
 ) -> Found:
     """Searches along `evaluate(t) -> (φ(t), φ'(t), gradient)` from t = `first` downwards; `ceiling` is c.
 
-    A search by values alone returns NaN for φ'(t), and any tree of the form of `grad` for the gradient.
+    A search by values alone returns NaN for φ'(t), and any tree of the form of `grad` for the gradient; it ends where
+    the change of φ drowns, unless `evaluate` returns a slope there.
     With a slope that is not negative, or not finite, nothing is evaluated.
     """
-    ceiling = value if ceiling is None else ceiling
+    monotone, ceiling = ceiling is None, value if ceiling is None else ceiling
+    ulps = ROUNDING * jnp.finfo(value.dtype).eps * jnp.abs(value)
 
     def attempt(carry):
-        t, _, _, trials, _ = carry
+        t, _, _, trials, slopes, _ = carry
         f, s, g = evaluate(t)
         enough = f <= ceiling + c1 * t * slope
-        drowned = (jnp.abs(f - value) <= NOISE * jnp.abs(value)) & (0.5 * (slope + s) <= c1 * slope)
+        drowned = drowns(f, value) & (0.5 * (slope + s) <= c1 * slope)
+        if monotone:
+            enough &= (jnp.abs(f - value) > ulps) | ~jnp.isfinite(s)
         accepted = jnp.isfinite(f) & (enough | drowned)
         parabola = -0.5 * slope * t * t / (f - value - t * slope)
         shorter = jnp.where(jnp.isfinite(parabola), jnp.clip(parabola, SHORTEST * t, LONGEST * t), SHORTEST * t)
-        return jnp.where(accepted, t, shorter), f, g, trials + 1, accepted
+        return jnp.where(accepted, t, shorter), f, g, trials + 1, slopes + jnp.isfinite(s), accepted
 
     usable = (slope < 0) & (slope > -jnp.inf) & jnp.isfinite(value) & (first > 0) & jnp.isfinite(first)
-    start = (jnp.asarray(first, value.dtype), value, grad, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
-    t, f, g, trials, accepted = jax.lax.while_loop(
-        lambda carry: usable & ~carry[-1] & (carry[-2] < max_trials), attempt, start
+    none = jnp.zeros((), jnp.int32)
+    start = (jnp.asarray(first, value.dtype), value, grad, none, none, jnp.zeros((), bool))
+    t, f, g, trials, slopes, accepted = jax.lax.while_loop(
+        lambda carry: usable & ~carry[-1] & (carry[3] < max_trials), attempt, start
     )
     keep = lambda new, old: jnp.where(accepted, new, old)  # noqa: E731
-    return Found(keep(t, 0.0), keep(f, value), jax.tree.map(keep, g, grad), trials, accepted)
+    return Found(keep(t, 0.0), keep(f, value), jax.tree.map(keep, g, grad), trials, slopes, accepted)
+
+
+def drowns(new: Array, old: Array) -> Bool[Array, ""]:
+    """Whether rounding may have made the difference of two values: ε|φ(0)|, and not below the ulp of the type."""
+    return jnp.abs(new - old) <= max(NOISE, ROUNDING * float(jnp.finfo(old.dtype).eps)) * jnp.abs(old)

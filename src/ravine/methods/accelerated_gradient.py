@@ -4,18 +4,21 @@
 
 heavy ball m = θ − θ₋,  Nesterov m = p − p₋. One of three rules lets go of the momentum, θ⁺ = p, and starts it anew:
 
-    "function"   L(p + βm) > L(θ): the extrapolation is thrown away, which costs one gradient more
+    "function"   L(p + βm) > L(θ): the extrapolation is thrown away, which costs one gradient more; where the two values
+                 differ by rounding, the trapezoid rule tells them apart: ½(g + g⁺)ᵀ(p + βm − θ) > 0
     "gradient"   gᵀm > 0: the momentum points uphill; seen before anything is evaluated
     "none"       never
 
 With every rule an extrapolation whose value or gradient is not finite is thrown away too. The step length is
 `learning_rate` ("fixed"), or the first of α₀, … with L(p) ≤ L(θ) − c₁α|g|² ("armijo"), shortened by interpolation; α₀
 is the last α, a tenth longer if the last step accepted its first trial, and `learning_rate` in the first step. With
-c₁ = ½ the condition holds for all α ≤ 1/λmax. "armijo" with "function" never raises the loss.
+c₁ = ½ the condition holds for all α ≤ 1/λmax. Where the change of L drowns in rounding the slope at p decides
+(`globalize.armijo`): near a minimum with L* ≠ 0 values say nothing below |g| ≈ √(ulp L*/α), gradients do. "armijo" with
+"function" never raises the loss by more than rounding.
 
 Needs      VALUE.
-Cost/step  one value and gradient; one value per trial of "armijo" (about 1.1); one gradient more where the
-           extrapolation was thrown away.
+Cost/step  one value and gradient; one value per trial of "armijo" (about 1.1), and one gradient per trial whose
+           change drowns; one gradient more where the extrapolation was thrown away.
 Memory     2 P.
 Deviations (1) the rule "function" takes the step back that went up, and does not only restart after it; (2) the step
            length may grow again, for which the momentum of the papers is not corrected.
@@ -35,7 +38,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ..checks import require_choice, require_count, require_real
-from ..globalize.armijo import armijo
+from ..globalize.armijo import armijo, drowns
 from ..globalize.wolfe import flat_gradient, search_status
 from ..method import Method
 from ..types import Info, Step, counts
@@ -90,7 +93,7 @@ class AbstractAccelerated(Method):
     def step(self, objective, params, state, *, key):
         theta, unravel = ravel_pytree(params)
         value, grad = state.value, state.grad
-        length, trials, found = self._length(objective, unravel, theta, state)
+        length, trials, slopes, found = self._length(objective, unravel, theta, state)
 
         plain = theta - length * grad
         tip = self.tip(theta, plain)
@@ -99,7 +102,7 @@ class AbstractAccelerated(Method):
         uphill = (grad @ momentum > 0) if self.restart == "gradient" else jnp.zeros((), bool)
         ahead = plain + jnp.where(uphill, 0.0, beta) * momentum
         there = flat_gradient(objective, unravel(ahead), theta.dtype)
-        bad = ~_finite(there) | ((there[0] > value) if self.restart == "function" else False)
+        bad = ~_finite(there) | (_rises(state, there, ahead - theta) if self.restart == "function" else False)
         thrown = bad & found & jnp.any(ahead != plain)
         landed = jax.lax.cond(thrown, lambda: flat_gradient(objective, unravel(plain), theta.dtype), lambda: there)
         restarted = thrown | uphill
@@ -119,7 +122,7 @@ class AbstractAccelerated(Method):
             grad_norm=grad_norm,
             step_norm=jnp.linalg.norm(move),
             status=search_status(value, grad_norm, moved, jnp.asarray(self.rule != "fixed")),
-            counts=counts(residual=trials + 1 + thrown, vjp=1 + thrown),
+            counts=counts(residual=trials + 1 + thrown, vjp=1 + thrown + slopes),
             scalars={
                 "step_size": jnp.where(moved, length, 0.0),
                 "momentum": jnp.where(moved & ~restarted, beta, 0.0),
@@ -128,19 +131,22 @@ class AbstractAccelerated(Method):
         )
         return Step(unravel(jnp.where(moved, target, theta)), after, info)
 
-    def _length(self, objective, unravel, theta, state) -> tuple[Array, Array, Array]:
-        """α, the values it took, and whether there is one."""
-        squared = state.grad @ state.grad
+    def _length(self, objective, unravel, theta, state) -> tuple[Array, Array, Array, Array]:
+        """α, the values and the slopes it took, and whether there is one."""
+        squared, none = state.grad @ state.grad, jnp.zeros((), jnp.int32)
         if self.rule == "fixed":
             usable = (squared > 0) & (squared < jnp.inf) & jnp.isfinite(state.value)
-            return jnp.where(usable, state.first, 0.0), jnp.zeros((), jnp.int32), usable
+            return jnp.where(usable, state.first, 0.0), none, none, usable
 
-        def evaluate(t):  # by values alone
-            value = objective.value(unravel(theta - t * state.grad)).astype(theta.dtype)
-            return value, jnp.full_like(value, jnp.nan), ()
+        def evaluate(t):  # by values alone, unless they say nothing
+            there = unravel(theta - t * state.grad)
+            value = objective.value(there).astype(theta.dtype)
+            unclear = drowns(value, state.value)
+            slope = lambda: -(state.grad @ flat_gradient(objective, there, theta.dtype)[1])  # noqa: E731
+            return value, jax.lax.cond(unclear, slope, lambda: jnp.full_like(value, jnp.nan)), ()
 
         found = armijo(evaluate, state.value, -squared, (), state.first, c1=self.c1, max_trials=self.max_trials)
-        return found.t, found.trials, found.moved
+        return found.t, found.trials, found.slopes, found.moved
 
     def _next_first(self, state, length, trials, moved) -> Array:
         if self.rule == "fixed":
@@ -150,3 +156,9 @@ class AbstractAccelerated(Method):
 
 def _finite(there: tuple[Array, Array]) -> Array:
     return jnp.isfinite(there[0]) & jnp.all(jnp.isfinite(there[1]))
+
+
+def _rises(state: AcceleratedState, there: tuple[Array, Array], move: Array) -> Array:
+    """Whether L is higher at the end of `move`."""
+    trapezoid = 0.5 * (state.grad + there[1]) @ move
+    return jnp.where(drowns(there[0], state.value), trapezoid > 0, there[0] > state.value)

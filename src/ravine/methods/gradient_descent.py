@@ -81,7 +81,7 @@ class GradientDescent(Method):
             first = _minimiser(grad, ravel_pytree(objective.hvp(params, unravel(grad)))[0], first)
         evaluate = along(objective, unravel, theta, -grad)
         fixed = self.rule == "fixed"
-        ceiling, max_trials = (jnp.inf, 1) if fixed else (value, self.max_trials)
+        ceiling, max_trials = (jnp.inf, 1) if fixed else (None, self.max_trials)
         slope = -(grad @ grad)
         found = armijo(evaluate, value, slope, grad, first, ceiling=ceiling, c1=self.c1, max_trials=max_trials)
 
