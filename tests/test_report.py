@@ -142,8 +142,8 @@ def test_figures_of_the_page_are_drawn_somewhere_and_exist(page):
     # The errors of a problem, and their medians, are drawn twice: against seconds and against work.
     assert len(drawn) == len(set(drawn)) + 4 == len(figures_of(parsed)) + 4
     assert set(drawn) == set(figures_of(parsed))
-    # 3 of all runs; errors, losses, 4 terms, 4 x 3 pictures, 4 stacks of scalars a problem
-    assert len(set(drawn)) == 3 + 2 * (1 + 1 + 4 + 12 + 4)
+    # 4 of all runs; errors, medians, losses, 4 terms, 4 x 3 pictures, 4 stacks of scalars a problem
+    assert len(set(drawn)) == 4 + 2 * (1 + 1 + 1 + 4 + 12 + 4)
 
 
 def test_full_records_are_in_the_page(page, comparison):
