@@ -102,12 +102,9 @@ def test_a_method_that_is_only_there_tuned_is_found_among_those_of_the_page(tmp_
     assert plain("lm (lm.damping=1, tuned=2)", listed) == "lm (tuned=2)"
     assert plain("adam (adam.b1=0.5)", listed) == "adam" and plain("lm [a]", ["lm"]) == "lm"
     task = {"problem": "poisson2d", "method": "lm", "seed": 0, "budget": "60s", "target": None, "sampler": None}
-    task |= {
-        "problem_options": {},
-        "model_options": {},
-        "settings": {},
-        "tuning": {"trials": 2, "seeds": 1, "options": {}},
-    }
+    tuning = {"trials": 2, "seeds": 1, "options": [], "made": 2, "failed": 0, "error_default": 1.0, "error": 1.0}
+    tuning |= {"seconds": 1.0, "total_seconds": 2.0, "why": ""}
+    task |= {"problem_options": {}, "model_options": {}, "settings": {}, "tuning": tuning}
     folders = made(tmp_path / "a", seeds=1, methods=("adam",))
     folders += made(tmp_path / "b", seeds=1, methods=("lm",), task=task)
     page = write_report(folders, tmp_path / "r.html").read_text()
