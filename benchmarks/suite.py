@@ -53,7 +53,7 @@ def tasks(out: Path) -> list:
                 words = ["ravine", "solve", problem, "--method", method, "--seed", str(seed), "--budget", BUDGET]
                 where = out / problem / f"{slug(method)}-s{seed}"
                 found.append(Task(problem, method, seed, BUDGET, folder=str(where), command=shlex.join(words)))
-    whole = {name for name, cls in ours.items() if not cls.noisy} | set(entries("rivals"))
+    whole = {name for name, cls in ours.items() if not cls().noisy} | set(entries("rivals"))
     return sorted(found, key=lambda task: not (task.problem in EQUATIONS and task.method in whole))
 
 

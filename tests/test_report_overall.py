@@ -10,7 +10,7 @@ import pytest
 from ravine.bench.profiles import Steps
 from ravine.report import load_run, theme, write_report
 from ravine.report.figures import slots
-from ravine.report.overall import overall, steps
+from ravine.report.overall import overall, plain, steps
 
 PACE = {"adam": 1.0, "lm": 10.0}  # seconds to the next power of ten of the error
 
@@ -93,6 +93,22 @@ def test_the_tables_over_all_runs_are_on_the_page(tmp_path):
     table = re.search(r'<table data-table="times">.*?</table>', page, flags=re.S)[0]
     assert re.findall(r'<tr data-p="(.)" data-m="(.)">', table) == [("1", "0"), ("1", "1"), ("2", "0"), ("2", "1")]
     assert "shifted geometric mean of the times in steady seconds" in page
+
+
+def test_a_method_that_is_only_there_tuned_is_found_among_those_of_the_page(tmp_path):
+    """Beside runs by defaults the page lists `lm (tuned=...)` and no `lm`."""
+    listed = ["adam", "adam (tuned=2)", "lm (tuned=2)"]
+    assert [plain(label, listed) for label in listed] == listed
+    assert plain("lm (lm.damping=1, tuned=2)", listed) == "lm (tuned=2)"
+    assert plain("adam (adam.b1=0.5)", listed) == "adam" and plain("lm [a]", ["lm"]) == "lm"
+    task = {"problem": "poisson2d", "method": "lm", "seed": 0, "budget": "60s", "target": None, "sampler": None}
+    tuning = {"trials": 2, "seeds": 1, "options": [], "made": 2, "failed": 0, "error_default": 1.0, "error": 1.0}
+    tuning |= {"seconds": 1.0, "total_seconds": 2.0, "why": ""}
+    task |= {"problem_options": {}, "model_options": {}, "settings": {}, "tuning": tuning}
+    folders = made(tmp_path / "a", seeds=1, methods=("adam",))
+    folders += made(tmp_path / "b", seeds=1, methods=("lm",), task=task)
+    page = write_report(folders, tmp_path / "r.html").read_text()
+    assert '<tr data-m="1"><td class="method">lm' in page
 
 
 def test_one_method_has_nothing_to_be_compared_with(tmp_path):

@@ -187,7 +187,8 @@ def execute(tasks: list[Task], folder: Path, where: Place, quiet: bool) -> tuple
     recorded: set[str] = set()
     budget, count, refused = Budget.parse(tasks[0].budget), {"done": 0}, []
     with display(quiet) as shown:
-        shown.say(f"{len(tasks)} runs of {tasks[0].budget} each, {where.words}; a line follows once one has compiled.")
+        runs = "1 run" if len(tasks) == 1 else f"{len(tasks)} runs"
+        shown.say(f"{runs} of {tasks[0].budget} each, {where.words}; a line follows once one has compiled.")
 
         def listen(task: Task, event: dict[str, Any]) -> None:
             if event["event"] == "row":

@@ -55,6 +55,8 @@ class Budget:
                 value = float(number)
             except ValueError:
                 raise ValueError(f"budget {part.strip()!r}: {number!r} is not a number.") from None
+            if not 0 < value < math.inf:
+                raise ValueError(f"budget {part.strip()!r}: write a positive number and a unit, such as 60s.")
             if unit in _STEPS:
                 kind, amount = "steps", int(value) if value == int(value) else value
             elif unit in _EVALUATIONS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
     return empty | {
         "title": "Over all problems" if several else "All runs together",
         "notes": [*rule, *left_out[:NOTES], *([f"{hidden} more of this kind are left out."] if hidden > 0 else [])],
-        "figures": [(caption, keep(figure, caption)) for caption, figure in _figures(found, slot)],
+        "figures": [(caption, keep(_named(figure, slot), caption)) for caption, figure in _figures(found, slot)],
         "axis": UNIT[found.axis],
         "ladder": " to ".join(dict.fromkeys(target_word(t) for t in (found.targets[0], found.targets[-1]))),
         "targets": [target_word(t) for t in found.asked],
@@ -90,9 +90,21 @@ def _figures(found: Conclusion, slot: Mapping[str, int]):
         )
 
 
-def plain(label: str) -> str:
-    """The method of `lm (lm.damping=1)`: what the page's list of methods calls it."""
-    return label.partition(" (")[0].partition(" [")[0]
+def plain(label: str, known: Iterable[str]) -> str:
+    """Of the methods that the page lists, the one that `lm (lm.damping=1)` belongs to.
+
+    A tuned method stands there as `lm (tuned=...)` where it is beside others, by its plain name where all are tuned.
+    """
+    known, name = list(known), label.partition(" (")[0].partition(" [")[0]
+    own = [m for m in known if label == m or label.startswith((f"{m} (", f"{m} ["))]
+    return max(own, key=len) if own else next((m for m in known if m.partition(" (")[0] == name), name)
+
+
+def _named(figure: dict[str, Any], slot: Mapping[str, int]) -> dict[str, Any]:
+    """The traces under the names by which the page shows and hides methods."""
+    for trace in figure["data"]:
+        trace["meta"]["method"] = plain(trace["meta"]["method"], slot)
+    return figure
 
 
 def steps(curves: Mapping[str, Steps], slot: Mapping[str, int], x: str, y: str, left: float | None) -> dict[str, Any]:
@@ -118,7 +130,7 @@ def steps(curves: Mapping[str, Steps], slot: Mapping[str, int], x: str, y: str, 
                 mode="lines",
                 line=dict(width=2.2, dash=theme.dash(slot[method]), shape="hv"),
                 hovertemplate=f"<b>{escaped(method)}</b><br>%{{y:.0%}} within %{{x:.3g}}<extra></extra>",
-                meta=dict(slot=slot[method], method=plain(method)),
+                meta=dict(slot=slot[method], method=method),
             )
         )
     heights = dict(range=[-0.02, 1.04], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
