@@ -177,6 +177,38 @@ def test_directions_are_unbiased(method):
         assert np.all(error > 0) and np.all(np.abs(np.mean(found, axis=0) - want) < 4 * error)
 
 
+def gradient_on(rows, w):
+    """Of OBJECTIVE on some rows, in NumPy."""
+    points = OBJECTIVE.parts["fit"].points
+    a, y = (np.asarray(points[k])[np.asarray(rows)] for k in ("a", "y"))
+    return a.T @ (a @ w - y) / len(rows)
+
+
+def path_of(method, steps, start=None):
+    """(parameters entering each step, infos, rows of `draw` with each step's key)."""
+    watch = lambda params, info: (params["w"], info)  # noqa: E731
+    start = ZERO if start is None else start
+    where, infos = trajectories(method, OBJECTIVE, start, steps, 1, watch)
+    keys = jax.random.split(jax.random.split(jax.random.key(11), 1)[0], steps)
+    drawn = [np.asarray(draw(k, {"fit": N}, batch_sizes({"fit": N}, method.batch))["fit"]) for k in keys]
+    return np.asarray(where[0]), jax.tree.map(lambda x: np.asarray(x[0]), infos), drawn
+
+
+def test_storm_is_its_recurrence():
+    method = STORM(batch=2, learning_rate=0.3, offset=0.05, decay=6.0)
+    where, infos, drawn = path_of(method, 40)
+    w, before, d, weight, squares = np.zeros(4), np.zeros(4), np.zeros(4), 1.0, 0.0
+    for k, rows in enumerate(drawn):
+        np.testing.assert_allclose(where[k], w, rtol=0, atol=1e-12)
+        g = gradient_on(rows, w)
+        d = g + (1 - weight) * (d - gradient_on(rows, before))
+        squares += g @ g
+        rate = 0.3 / (0.05 + squares) ** (1 / 3)
+        np.testing.assert_allclose(infos.scalars["weight"][k], weight, rtol=1e-12)
+        before, w, weight = w, w - rate * d, min(1.0, 6.0 * rate**2)
+    assert np.any(infos.scalars["weight"][1:] < 0.5) and infos.scalars["weight"][1] == 1  # kept at most 1, then falls
+
+
 def test_storm_knows_the_gradient_better_than_a_batch():
     method = STORM(batch=2)
 
@@ -236,6 +268,28 @@ def test_mulstreg_uses_its_coarse_model():
     gaps, coarse, status = trajectories(method, OBJECTIVE, ZERO, 400, 10, watch)
     assert np.mean(coarse) == 0.5 and np.mean(status[coarse == 1] == 0) > 0.3
     assert np.mean(gaps[:, -1]) < 0.05 * np.mean(gaps[:, 0])
+
+
+def test_coarse_steps_of_mulstreg_are_its_recurrence():
+    method = MUlSTREG(batch=8, ratio=4, coarse_every=1, coarse_steps=3, regularisation=0.5, least=0.1, threshold=0.9)
+    where, infos, drawn = path_of(method, 30)
+    points = OBJECTIVE.parts["fit"].points
+    value_on = lambda rows, w: np.mean((np.asarray(points["a"])[rows] @ w - np.asarray(points["y"])[rows]) ** 2) / 2  # noqa: E731
+    w, lam, reasons = np.zeros(4), 0.5, set()
+    for k, rows in enumerate(drawn):
+        np.testing.assert_allclose(where[k], w, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(infos.scalars["lambda"][k], lam)
+        part, g, s = rows[:2], gradient_on(rows, w), np.zeros(4)
+        lift = g - gradient_on(part, w)
+        for _ in range(3):
+            s = s - (gradient_on(part, w + s) + lift + lam * s) / (2 * lam)
+        predicted = value_on(part, w) - value_on(part, w + s) - lift @ s
+        gain = (value_on(rows, w) - value_on(rows, w + s)) / (predicted if predicted > 0 else 1.0)
+        np.testing.assert_allclose(infos.scalars["gain"][k], gain, rtol=1e-6)
+        why = (bool(predicted > 0 and gain >= 0.9), bool(np.linalg.norm(g) * lam >= 0.1))
+        reasons.add(why)
+        w, lam = (w + s, lam / 2) if all(why) else (w, 2 * lam)
+    assert {(True, True), (True, False), (False, True)} <= reasons  # both tests decided somewhere
 
 
 def test_a_lucky_batch_is_no_optimum():
@@ -309,10 +363,33 @@ def test_the_norm_test_grows_a_batch_when_noise_drowns_the_gradient():
         look = sampler.act(OBJECTIVE, near, begin, None, 0, 1)
         assert look.changed and int(look.state["size"]) > int(far.state["size"]) and look.objective is OBJECTIVE
         assert look.sweeps == pytest.approx(3 * 4 / N) and "batches of 4" in look.note
-    # by hand, on the rows the look drew
+
+
+def near_rows(w):
+    """The gradients of the four rows that a look at step 1 with seed 0 draws."""
     idx = rng(0, 1, "fit/test").choice(N, 4, replace=False)
-    points = OBJECTIVE.parts["fit"].points
-    rows = points["a"][idx] * (points["a"][idx] @ np.asarray(near["w"]) - points["y"][idx])[:, None]
-    noise, squared = np.sum(np.var(rows, axis=0, ddof=1)), np.sum(np.mean(rows, axis=0) ** 2)
-    sizes = [b for b in (4, 8, 16, 32, 60) if noise * (1 - b / N) / b <= 0.09 * squared]
-    assert int(norm.act(OBJECTIVE, near, norm.start(OBJECTIVE), None, 0, 1).state["size"]) == sizes[0]
+    return np.stack([gradient_on([i], w) for i in idx])
+
+
+@pytest.mark.parametrize("theta", [0.1, 0.3, 0.6, 0.95])
+@pytest.mark.parametrize("nu", [None, 0.2, 1.0, 1e6])
+def test_the_size_that_a_test_asks_for_by_hand(theta, nu):
+    """The norm test (ν = None), and the inner-product test with either of its halves deciding."""
+    near = BEST + np.array([0.3, -0.2, 0.1, 0.2])
+    rows = near_rows(near)
+    mean = rows.mean(axis=0)
+    squared = mean @ mean
+    total = np.sum(np.var(rows, axis=0, ddof=1))
+    products = np.var(rows @ mean, ddof=1)  # of gᵢᵀ∇L
+    across = total - products / squared
+
+    def holds(b):
+        f = (1 - b / N) / b
+        if nu is None:
+            return f * total <= theta**2 * squared
+        return f * products <= theta**2 * squared**2 and f * across <= nu**2 * squared
+
+    options = {"size": 4, "theta": theta, "every": 1} | ({} if nu is None else {"nu": nu})
+    sampler = find("samplers", "normtest" if nu is None else "innerproduct").load()(**options)
+    found = sampler.act(OBJECTIVE, {"w": jnp.asarray(near)}, sampler.start(OBJECTIVE), None, 0, 1)
+    assert int(found.state["size"]) == next(b for b in (4, 8, 16, 32, 60) if holds(b))
