@@ -79,7 +79,7 @@ def test_the_independent_sample_by_hand():
 def test_the_slack_is_summable():
     """With all rows, ρ = (L + τ − L⁺)/(m(0) − m(s)), τ = slack |F₀|/(k + 1)^1.1 in step k; m by hand."""
     method = ASNTR(radius=0.3, batch=1000, slack=0.5, tolerance=1e-13, iterations=40)
-    theta, before, _, after, infos = steps(method, LOGISTIC, POINT, 8)
+    theta, _, _, after, infos = steps(method, LOGISTIC, POINT, 8)
     value = lambda p: LOGISTIC.value(jnp.asarray(p))  # noqa: E731
     grad, hessian = jax.jit(jax.grad(value)), jax.jit(jax.hessian(value))
     for k in range(8):

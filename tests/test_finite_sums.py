@@ -343,6 +343,14 @@ def test_fixed_batches_use_every_row_equally_often():
     assert batch_sizes(objective.sizes, 5) == {"a": 5}
 
 
+def test_a_batch_larger_than_the_sum_is_noted():
+    for name in ("minibatch", "fixedbatches", "normtest", "innerproduct"):
+        for size, notes in ((N, []), (N + 1, ["there are 60 rows, so a batch has 60"])):
+            sampler = find("samplers", name).load()(size=size)
+            run = minimize(OBJECTIVE, ZERO, SGD(0.1, momentum=None), sampler=sampler, budget=Budget(steps=1))
+            assert [note.partition(": ")[2] for note in run.summary["notes"]] == notes
+
+
 def test_methods_that_cannot_live_with_batches_are_refused():
     for name, words in (("lbfgs", "compares gradients"), ("cg", "compares gradients"), ("svrg", "its own batches")):
         with pytest.raises(ValueError, match=words):
