@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from finite_sums import logistic, regression, trajectories
+from finite_sums import gradient_on, logistic, regression, trajectories
 from small import FIT, residual, start, steady
 
 from ravine import Budget, minimize
@@ -11,7 +11,6 @@ from ravine.finite_sum import batch_sizes, draw, is_affine
 from ravine.methods import SAGA, SARAH, SGD, STORM, SVRG, Adam, MUlSTREG, MultilevelMonteCarlo
 from ravine.objective import LeastSquares, Term
 from ravine.registry import find
-from ravine.sampling.base import rng
 from ravine.views import bounds_on
 
 jnp = jax.numpy
@@ -177,13 +176,6 @@ def test_directions_are_unbiased(method):
         assert np.all(error > 0) and np.all(np.abs(np.mean(found, axis=0) - want) < 4 * error)
 
 
-def gradient_on(rows, w):
-    """Of OBJECTIVE on some rows, in NumPy."""
-    points = OBJECTIVE.parts["fit"].points
-    a, y = (np.asarray(points[k])[np.asarray(rows)] for k in ("a", "y"))
-    return a.T @ (a @ w - y) / len(rows)
-
-
 def path_of(method, steps, start=None):
     """(parameters entering each step, infos, rows of `draw` with each step's key)."""
     watch = lambda params, info: (params["w"], info)  # noqa: E731
@@ -200,8 +192,8 @@ def test_storm_is_its_recurrence():
     w, before, d, weight, squares = np.zeros(4), np.zeros(4), np.zeros(4), 1.0, 0.0
     for k, rows in enumerate(drawn):
         np.testing.assert_allclose(where[k], w, rtol=0, atol=1e-12)
-        g = gradient_on(rows, w)
-        d = g + (1 - weight) * (d - gradient_on(rows, before))
+        g = gradient_on(OBJECTIVE, rows, w)
+        d = g + (1 - weight) * (d - gradient_on(OBJECTIVE, rows, before))
         squares += g @ g
         rate = 0.3 / (0.05 + squares) ** (1 / 3)
         np.testing.assert_allclose(infos.scalars["weight"][k], weight, rtol=1e-12)
@@ -279,10 +271,10 @@ def test_coarse_steps_of_mulstreg_are_its_recurrence():
     for k, rows in enumerate(drawn):
         np.testing.assert_allclose(where[k], w, rtol=0, atol=1e-12)
         np.testing.assert_allclose(infos.scalars["lambda"][k], lam)
-        part, g, s = rows[:2], gradient_on(rows, w), np.zeros(4)
-        lift = g - gradient_on(part, w)
+        part, g, s = rows[:2], gradient_on(OBJECTIVE, rows, w), np.zeros(4)
+        lift = g - gradient_on(OBJECTIVE, part, w)
         for _ in range(3):
-            s = s - (gradient_on(part, w + s) + lift + lam * s) / (2 * lam)
+            s = s - (gradient_on(OBJECTIVE, part, w + s) + lift + lam * s) / (2 * lam)
         predicted = value_on(part, w) - value_on(part, w + s) - lift @ s
         gain = (value_on(rows, w) - value_on(rows, w + s)) / (predicted if predicted > 0 else 1.0)
         np.testing.assert_allclose(infos.scalars["gain"][k], gain, rtol=1e-6)
@@ -358,46 +350,3 @@ def test_methods_that_cannot_live_with_batches_are_refused():
     mean = Term(lambda p, x: jnp.mean(x)[None] - p["b"][0], np.zeros((4, 1)), coupled=True)
     with pytest.raises(ValueError, match="MiniBatch needs FINITE_SUM"):
         minimize(LeastSquares({"m": mean}), start(), "adam", sampler="minibatch", budget=Budget(steps=1))
-
-
-def test_the_norm_test_grows_a_batch_when_noise_drowns_the_gradient():
-    norm, inner = (find("samplers", n).load()(size=4, theta=0.3, every=1) for n in ("normtest", "innerproduct"))
-    near = {"w": jnp.asarray(BEST) + 1e-3}
-    for sampler in (norm, inner):
-        begin = sampler.start(OBJECTIVE)
-        assert int(begin["size"]) == 4
-        far = sampler.act(OBJECTIVE, {"w": 50.0 * jnp.ones(4)}, begin, None, 0, 1)
-        assert int(far.state["size"]) <= 16
-        look = sampler.act(OBJECTIVE, near, begin, None, 0, 1)
-        assert look.changed and int(look.state["size"]) > int(far.state["size"]) and look.objective is OBJECTIVE
-        assert look.sweeps == pytest.approx(3 * 4 / N) and "batches of 4" in look.note
-
-
-def near_rows(w):
-    """The gradients of the four rows that a look at step 1 with seed 0 draws."""
-    idx = rng(0, 1, "fit/test").choice(N, 4, replace=False)
-    return np.stack([gradient_on([i], w) for i in idx])
-
-
-@pytest.mark.parametrize("theta", [0.1, 0.3, 0.6, 0.95])
-@pytest.mark.parametrize("nu", [None, 0.2, 1.0, 1e6])
-def test_the_size_that_a_test_asks_for_by_hand(theta, nu):
-    """The norm test (ν = None), and the inner-product test with either of its halves deciding."""
-    near = BEST + np.array([0.3, -0.2, 0.1, 0.2])
-    rows = near_rows(near)
-    mean = rows.mean(axis=0)
-    squared = mean @ mean
-    total = np.sum(np.var(rows, axis=0, ddof=1))
-    products = np.var(rows @ mean, ddof=1)  # of gᵢᵀ∇L
-    across = total - products / squared
-
-    def holds(b):
-        f = (1 - b / N) / b
-        if nu is None:
-            return f * total <= theta**2 * squared
-        return f * products <= theta**2 * squared**2 and f * across <= nu**2 * squared
-
-    options = {"size": 4, "theta": theta, "every": 1} | ({} if nu is None else {"nu": nu})
-    sampler = find("samplers", "normtest" if nu is None else "innerproduct").load()(**options)
-    found = sampler.act(OBJECTIVE, {"w": jnp.asarray(near)}, sampler.start(OBJECTIVE), None, 0, 1)
-    assert int(found.state["size"]) == next(b for b in (4, 8, 16, 32, 60) if holds(b))
