@@ -23,6 +23,13 @@ def regression(n=60, d=4, seed=0, noise=0.5):
     return LeastSquares({"fit": Term(row, {"a": a, "y": y})}), best, 1.0, np.linalg.eigvalsh(a.T @ a / n)[0]
 
 
+def gradient_on(objective, rows, w):
+    """Of a sum that `regression` made, on some rows, in NumPy."""
+    points = objective.parts["fit"].points
+    a, y = (np.asarray(points[k])[np.asarray(rows)] for k in ("a", "y"))
+    return a.T @ (a @ w - y) / len(rows)
+
+
 def margin(p, x):
     return x["y"] * (x["a"] @ p["w"])
 

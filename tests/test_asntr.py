@@ -53,8 +53,13 @@ def test_the_rules():
     quiet = infos.grad_norm < 0.3 * infos.grad_norm[0] * (1 - share)
     grows = ~whole & ((good & ~moved) | quiet)
     np.testing.assert_allclose(after.blocks, np.where(grows, np.minimum(1.5 * 16 * share, 16), before.blocks))
-    assert np.all(after.radius[rho < 0.1] == 0.5 * before.radius[rho < 0.1])
-    assert np.all(after.radius[rho >= 0.1] >= before.radius[rho >= 0.1])
+    np.testing.assert_array_equal(infos.scalars["radius"], before.radius)
+    factor = after.radius / before.radius
+    assert np.all(factor[rho < 0.1] == 0.5) and np.all(factor[(rho >= 0.1) & (rho <= 0.75)] == 1)
+    assert np.all(np.isin(factor[rho > 0.75], (1, 2)))
+    far = infos.step_norm >= 0.8 * before.radius  # of a step that was made, so its length is known
+    np.testing.assert_array_equal(factor[moved & (rho > 0.75)] == 2, far[moved & (rho > 0.75)])
+    assert set(factor[moved & (rho > 0.75)]) == {1, 2}
     assert share[0] == 1 / 16 and share[-1] == 1 and np.any(~moved & good)  # it grew because samples disagreed
 
 
@@ -69,6 +74,24 @@ def test_the_independent_sample_by_hand():
     grad = np.asarray(jax.grad(lambda p: judge.value(p))(jnp.asarray(theta[0])))
     fall = float(judge.value(jnp.asarray(theta[0])) - judge.value(jnp.asarray(moved)))
     np.testing.assert_allclose(infos.scalars["agreement"][0], (fall + slack) / (grad @ grad), rtol=1e-9)
+
+
+def test_the_slack_is_summable():
+    """With all rows, ρ = (L + τ − L⁺)/(m(0) − m(s)), τ = slack |F₀|/(k + 1)^1.1 in step k; m by hand."""
+    method = ASNTR(radius=0.3, batch=1000, slack=0.5, tolerance=1e-13, iterations=40)
+    theta, _, _, after, infos = steps(method, LOGISTIC, POINT, 8)
+    value = lambda p: LOGISTIC.value(jnp.asarray(p))  # noqa: E731
+    grad, hessian = jax.jit(jax.grad(value)), jax.jit(jax.hessian(value))
+    for k in range(8):
+        if infos.step_norm[k] == 0:
+            continue
+        s = after[k] - theta[k]
+        predicted = -(np.asarray(grad(theta[k])) @ s) - 0.5 * s @ np.asarray(hessian(theta[k])) @ s
+        slack = 0.5 * abs(infos.value[0]) / (k + 1) ** 1.1
+        fall = infos.value[k] - float(value(after[k]))
+        if predicted > 1e-9:
+            np.testing.assert_allclose(infos.scalars["rho"][k], (fall + slack) / predicted, rtol=1e-6)
+    assert np.sum(infos.step_norm > 0) > 3
 
 
 def test_where_all_rows_agree_the_sample_never_grows():

@@ -81,6 +81,30 @@ def test_the_averages_are_those_of_the_looks():
     assert list(np.asarray(infos.counts.hvp)) == [1, 0, 0, 1, 0] and int(ada.looks) == 2
 
 
+def test_the_steps_are_those_of_the_formulas():
+    """Five steps with a look in every second one, in NumPy: bias is corrected by steps for m, by looks for the rest."""
+    hessian, start = np.array([[1.0, 0.2, 0.0], [0.2, 4.0, -0.3], [0.0, -0.3, 9.0]]), np.array([1.0, 2.0, -1.0])
+    bowl = Scalar(lambda p, h: 0.5 * p @ h @ p, jnp.asarray(hessian))
+    ada = AdaHessian(learning_rate=0.1, b1=0.7, b2=0.6, power=0.5, eps=1e-3, every=2)
+    sophia = Sophia(learning_rate=0.1, b1=0.7, b2=0.6, gamma=0.8, eps=1e-3, every=2)
+    keys = jax.random.split(jax.random.key(0), 5)
+    looks = [np.asarray(diagonal_look(lambda v: jnp.asarray(hessian) @ v, jnp.zeros(3), k)) for k in keys]
+    for method in (ada, sophia):
+        found, _, _ = steps(method, bowl, start, 5)
+        theta, m, h, seen = start, np.zeros(3), np.zeros(3), 0
+        for k in range(5):
+            m = 0.7 * m + 0.3 * (hessian @ theta)
+            if k % 2 == 0:
+                h = 0.6 * h + 0.4 * (looks[k] ** 2 if method is ada else looks[k])
+                seen += 1
+            known = h / (1 - 0.6**seen)
+            if method is ada:
+                theta = theta - 0.1 * (m / (1 - 0.7 ** (k + 1))) / (np.sqrt(known) ** 0.5 + 1e-3)
+            else:
+                theta = theta - 0.1 * np.clip(m / np.maximum(0.8 * known, 1e-3), -1, 1)
+        np.testing.assert_allclose(found, theta, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize(("method", "count"), [(AdaHessian(0.3, b2=0.9), 400), (Sophia(gamma=1.0), 2000)])
 def test_they_solve_a_badly_scaled_bowl(method, count):
     theta, _, infos = steps(method, BOWL, np.array([3.0, -2.0, 0.5, 7.0]), count)

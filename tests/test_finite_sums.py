@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from finite_sums import logistic, regression, trajectories
+from finite_sums import gradient_on, logistic, regression, trajectories
 from small import FIT, residual, start, steady
 
 from ravine import Budget, minimize
@@ -11,7 +11,6 @@ from ravine.finite_sum import batch_sizes, draw, is_affine
 from ravine.methods import SAGA, SARAH, SGD, STORM, SVRG, Adam, MUlSTREG, MultilevelMonteCarlo
 from ravine.objective import LeastSquares, Term
 from ravine.registry import find
-from ravine.sampling.base import rng
 from ravine.views import bounds_on
 
 jnp = jax.numpy
@@ -177,6 +176,31 @@ def test_directions_are_unbiased(method):
         assert np.all(error > 0) and np.all(np.abs(np.mean(found, axis=0) - want) < 4 * error)
 
 
+def path_of(method, steps, start=None):
+    """(parameters entering each step, infos, rows of `draw` with each step's key)."""
+    watch = lambda params, info: (params["w"], info)  # noqa: E731
+    start = ZERO if start is None else start
+    where, infos = trajectories(method, OBJECTIVE, start, steps, 1, watch)
+    keys = jax.random.split(jax.random.split(jax.random.key(11), 1)[0], steps)
+    drawn = [np.asarray(draw(k, {"fit": N}, batch_sizes({"fit": N}, method.batch))["fit"]) for k in keys]
+    return np.asarray(where[0]), jax.tree.map(lambda x: np.asarray(x[0]), infos), drawn
+
+
+def test_storm_is_its_recurrence():
+    method = STORM(batch=2, learning_rate=0.3, offset=0.05, decay=6.0)
+    where, infos, drawn = path_of(method, 40)
+    w, before, d, weight, squares = np.zeros(4), np.zeros(4), np.zeros(4), 1.0, 0.0
+    for k, rows in enumerate(drawn):
+        np.testing.assert_allclose(where[k], w, rtol=0, atol=1e-12)
+        g = gradient_on(OBJECTIVE, rows, w)
+        d = g + (1 - weight) * (d - gradient_on(OBJECTIVE, rows, before))
+        squares += g @ g
+        rate = 0.3 / (0.05 + squares) ** (1 / 3)
+        np.testing.assert_allclose(infos.scalars["weight"][k], weight, rtol=1e-12)
+        before, w, weight = w, w - rate * d, min(1.0, 6.0 * rate**2)
+    assert np.any(infos.scalars["weight"][1:] < 0.5) and infos.scalars["weight"][1] == 1  # kept at most 1, then falls
+
+
 def test_storm_knows_the_gradient_better_than_a_batch():
     method = STORM(batch=2)
 
@@ -238,6 +262,28 @@ def test_mulstreg_uses_its_coarse_model():
     assert np.mean(gaps[:, -1]) < 0.05 * np.mean(gaps[:, 0])
 
 
+def test_coarse_steps_of_mulstreg_are_its_recurrence():
+    method = MUlSTREG(batch=8, ratio=4, coarse_every=1, coarse_steps=3, regularisation=0.5, least=0.1, threshold=0.9)
+    where, infos, drawn = path_of(method, 30)
+    points = OBJECTIVE.parts["fit"].points
+    value_on = lambda rows, w: np.mean((np.asarray(points["a"])[rows] @ w - np.asarray(points["y"])[rows]) ** 2) / 2  # noqa: E731
+    w, lam, reasons = np.zeros(4), 0.5, set()
+    for k, rows in enumerate(drawn):
+        np.testing.assert_allclose(where[k], w, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(infos.scalars["lambda"][k], lam)
+        part, g, s = rows[:2], gradient_on(OBJECTIVE, rows, w), np.zeros(4)
+        lift = g - gradient_on(OBJECTIVE, part, w)
+        for _ in range(3):
+            s = s - (gradient_on(OBJECTIVE, part, w + s) + lift + lam * s) / (2 * lam)
+        predicted = value_on(part, w) - value_on(part, w + s) - lift @ s
+        gain = (value_on(rows, w) - value_on(rows, w + s)) / (predicted if predicted > 0 else 1.0)
+        np.testing.assert_allclose(infos.scalars["gain"][k], gain, rtol=1e-6)
+        why = (bool(predicted > 0 and gain >= 0.9), bool(np.linalg.norm(g) * lam >= 0.1))
+        reasons.add(why)
+        w, lam = (w + s, lam / 2) if all(why) else (w, 2 * lam)
+    assert {(True, True), (True, False), (False, True)} <= reasons  # both tests decided somewhere
+
+
 def test_a_lucky_batch_is_no_optimum():
     """Rows that vanish at the start beside rows that do not: batches of the first see no gradient at all."""
     x = np.concatenate([np.zeros(15), np.ones(1)])[:, None]
@@ -289,6 +335,14 @@ def test_fixed_batches_use_every_row_equally_often():
     assert batch_sizes(objective.sizes, 5) == {"a": 5}
 
 
+def test_a_batch_larger_than_the_sum_is_noted():
+    for name in ("minibatch", "fixedbatches", "normtest", "innerproduct"):
+        for size, notes in ((N, []), (N + 1, ["there are 60 rows, so a batch has 60"])):
+            sampler = find("samplers", name).load()(size=size)
+            run = minimize(OBJECTIVE, ZERO, SGD(0.1, momentum=None), sampler=sampler, budget=Budget(steps=1))
+            assert [note.partition(": ")[2] for note in run.summary["notes"]] == notes
+
+
 def test_methods_that_cannot_live_with_batches_are_refused():
     for name, words in (("lbfgs", "compares gradients"), ("cg", "compares gradients"), ("svrg", "its own batches")):
         with pytest.raises(ValueError, match=words):
@@ -296,23 +350,3 @@ def test_methods_that_cannot_live_with_batches_are_refused():
     mean = Term(lambda p, x: jnp.mean(x)[None] - p["b"][0], np.zeros((4, 1)), coupled=True)
     with pytest.raises(ValueError, match="MiniBatch needs FINITE_SUM"):
         minimize(LeastSquares({"m": mean}), start(), "adam", sampler="minibatch", budget=Budget(steps=1))
-
-
-def test_the_norm_test_grows_a_batch_when_noise_drowns_the_gradient():
-    norm, inner = (find("samplers", n).load()(size=4, theta=0.3, every=1) for n in ("normtest", "innerproduct"))
-    near = {"w": jnp.asarray(BEST) + 1e-3}
-    for sampler in (norm, inner):
-        begin = sampler.start(OBJECTIVE)
-        assert int(begin["size"]) == 4
-        far = sampler.act(OBJECTIVE, {"w": 50.0 * jnp.ones(4)}, begin, None, 0, 1)
-        assert int(far.state["size"]) <= 16
-        look = sampler.act(OBJECTIVE, near, begin, None, 0, 1)
-        assert look.changed and int(look.state["size"]) > int(far.state["size"]) and look.objective is OBJECTIVE
-        assert look.sweeps == pytest.approx(3 * 4 / N) and "batches of 4" in look.note
-    # by hand, on the rows the look drew
-    idx = rng(0, 1, "fit/test").choice(N, 4, replace=False)
-    points = OBJECTIVE.parts["fit"].points
-    rows = points["a"][idx] * (points["a"][idx] @ np.asarray(near["w"]) - points["y"][idx])[:, None]
-    noise, squared = np.sum(np.var(rows, axis=0, ddof=1)), np.sum(np.mean(rows, axis=0) ** 2)
-    sizes = [b for b in (4, 8, 16, 32, 60) if noise * (1 - b / N) / b <= 0.09 * squared]
-    assert int(norm.act(OBJECTIVE, near, norm.start(OBJECTIVE), None, 0, 1).state["size"]) == sizes[0]

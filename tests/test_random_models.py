@@ -1,5 +1,7 @@
 """What defines STORM and stochastic Levenberg-Marquardt: samples that grow as the radius shrinks, and their models."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import ravine as rv
 from ravine.methods import StochasticLM, STORMTrustRegion
 from ravine.methods.growing_sample import Blocks
 from ravine.methods.random_model import blocks_for
+from ravine.objective import Composite
 from ravine.types import Status
 
 jnp = jax.numpy
@@ -100,7 +103,27 @@ def test_radius_and_samples_follow_each_other(cls):
     blocks = np.clip(np.ceil(before.radius**-2.0), 1, 16) / 16
     np.testing.assert_allclose(infos.scalars["gradient_share"], blocks)
     assert blocks[0] == 1 / 16 and blocks.max() == 1  # from one block to all rows
+    np.testing.assert_allclose(infos.scalars["value_share"], np.clip(np.ceil(before.radius**-4.0), 1, 16) / 16)
     assert infos.counts.batch[0] < 0.5 * infos.counts.batch[-1]
+
+
+@BOTH
+def test_the_rows_that_judge_are_drawn_apart_from_those_of_the_model(cls):
+    theta, _, _, infos = steps(cls(batch=20), LOGISTIC, POINT, 1)
+    model, judge = (Blocks(LOGISTIC, 20, k).block(0) for k in jax.random.split(jax.random.split(KEY, 1)[0]))
+    here = jnp.asarray(theta[0])
+    np.testing.assert_allclose(infos.value[0], float(judge.value(here)), rtol=1e-12)
+    np.testing.assert_allclose(infos.grad_norm[0], np.linalg.norm(model.value_and_grad(here)[1]), rtol=1e-12)
+    assert not np.isclose(float(model.value(here)), float(judge.value(here)), rtol=1e-3)
+
+
+@BOTH
+def test_scaling_the_loss_changes_nothing(cls):
+    scaled = Composite(
+        {k: dataclasses.replace(t, weight=2.0**10 * t.weight) for k, t in LOGISTIC.parts.items()}, LOGISTIC.outer
+    )
+    plain, other = (steps(cls(batch=20, enough=0.3), o, START, 12) for o in (LOGISTIC, scaled))
+    np.testing.assert_allclose(other[0], plain[0], rtol=1e-9, atol=1e-12)
 
 
 @BOTH

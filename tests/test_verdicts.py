@@ -232,6 +232,13 @@ def test_budget_while_falling_and_while_not():
     assert "switch method" in still.suggestion
 
 
+def test_a_loss_that_rose_is_not_said_to_fall():
+    bowl = Scalar(lambda p: 0.5 * p @ p)
+    beyond = m.GradientDescent(rule="fixed", learning_rate=2.05)  # each step multiplies the loss by 1.05²
+    run = rv.minimize(bowl, np.ones(2), beyond, budget=rv.Budget(steps=10))
+    assert run.status == "budget" and "the loss rose by a factor of 1.63 over the second half" in run.reason
+
+
 def test_an_energy_below_zero_is_not_said_to_fall():
     run = rv.minimize(Scalar(lambda p: jnp.sum(p**2) - 9), np.ones(2), m.SGD(1e-9), budget=rv.Budget(steps=9))
     assert "factor" not in run.reason and "still falling" not in run.suggestion

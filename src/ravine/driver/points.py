@@ -26,7 +26,8 @@ class Watch:
         self.q: float | None = None  # the latest look
         self.pool_loss: float | None = None  # of the returned parameters, at the last look
         self.moves = 0  # how often points changed
-        self.notes: list[str] = []
+        remark = setup.sampler.remark(objective) if setup.sampler is not None else None
+        self.notes: list[str] = [] if remark is None else [remark]
         self.best: tuple[float, int, Params] | None = None  # (pool loss, step, parameters)
         self.acted_at = 0
         self.stood_by: Params | None = None

@@ -177,14 +177,17 @@ def _fall(loop: Loop) -> float | None:
     """Factor by which the loss fell over the second half of the steps."""
     half = [r["loss"] for r in loop.rows if r["step"] <= loop.k / 2 and r["loss"] is not None]
     last = _closing(loop).get("loss")
-    if not half or last is None or not last > 0 or not math.isfinite(half[-1]):
+    if not half or last is None or not last > 0 or not 0 < half[-1] < math.inf:
         return None
     return half[-1] / last
 
 
 def _trend(loop: Loop) -> str:
     fall = _fall(loop)
-    return "" if fall is None else f"; the loss fell by a factor of {fall:.3g} over the second half of the steps"
+    if fall is None:
+        return ""
+    way, factor = ("fell", fall) if fall >= 1 else ("rose", 1 / fall)
+    return f"; the loss {way} by a factor of {factor:.3g} over the second half of the steps"
 
 
 def _interrupted(loop: Loop, end: End) -> Verdict:

@@ -94,6 +94,10 @@ class Sampler(eqx.Module):
         """Why this sampler cannot serve the objective, as a sentence; None if it can."""
         return None
 
+    def remark(self, objective) -> str | None:
+        """What the record should say of this sampler on this objective from the start, as a sentence; None: nothing."""
+        return None
+
 
 def check_every(sampler: Sampler) -> None:
     every = sampler.every

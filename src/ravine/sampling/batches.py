@@ -69,6 +69,14 @@ def needs_finite_sum(sampler: Sampler, objective) -> str | None:
     )
 
 
+def too_large(sampler: Any, objective) -> str | None:
+    """That a batch is smaller than it was asked to be, because there are not so many rows."""
+    rows = sum(objective.sizes.values())
+    if sampler.size <= rows:
+        return None
+    return f"{type(sampler).__name__}(size={sampler.size}): there are {rows} rows, so a batch has {rows}"
+
+
 def shared_out(objective, size: int) -> Shares:
     return tuple(batch_sizes(objective.sizes, size).items())
 
@@ -82,6 +90,9 @@ class AbstractBatches(Sampler):
 
     def check(self, objective) -> str | None:
         return needs_finite_sum(self, objective)
+
+    def remark(self, objective) -> str | None:
+        return too_large(self, objective)
 
     def period(self, method) -> int | None:
         return None

@@ -26,7 +26,7 @@ import numpy as np
 from ..finite_sum import batch_sizes, row_gradients
 from ..static import join, split
 from .base import Look, Sampler, check_every, rng
-from .batches import Drawn, check_size, needs_finite_sum, shared_out
+from .batches import Drawn, check_size, needs_finite_sum, shared_out, too_large
 
 
 class Spread(NamedTuple):
@@ -50,6 +50,9 @@ class AbstractGrowing(Sampler):
 
     def check(self, objective) -> str | None:
         return needs_finite_sum(self, objective)
+
+    def remark(self, objective) -> str | None:
+        return too_large(self, objective)
 
     def start(self, objective) -> dict[str, np.ndarray]:
         return {"size": np.asarray(min(self.size, sum(objective.sizes.values())))}
