@@ -95,7 +95,8 @@ def with_script(page: Path, name: str, script: str, head: bool) -> Path:
 
 def test_every_figure_is_drawn_and_the_console_is_silent(light, page):
     asked = len(re.findall(r'data-figure="', page.read_text()))
-    assert plots(light.dom) == asked == 3 + 2 + 1 + 3 + 9 + 3
+    # all runs, medians, errors, losses, terms, pictures, scalars
+    assert plots(light.dom) == asked == 4 + 2 + 2 + 1 + 3 + 9 + 3
     assert light.console == []
 
 
