@@ -145,7 +145,7 @@ class Track:
         return {"step": self.k, **spent, "stage": self.stage, "method": self.name}
 
     def _counts(self) -> dict[str, Any]:
-        return {f"counts.{name}": n for name, n in self.work.items()} | {"counts.sampler": 0.0}
+        return {f"counts.{name}": n for name, n in self.work.items()} | {"counts.sampler": 0.0, "counts.checks": 0}
 
     def score(self, theta: Any) -> dict[str, Any]:
         """Terms, metrics, loss and gradient norm at θ, by the functions that score every run."""
