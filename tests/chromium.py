@@ -11,6 +11,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,15 @@ PATIENCE = 60.0  # seconds that an answer or a condition may take on a busy mach
 def find() -> str | None:
     """The path of a Chromium, or None."""
     return next((path for path in map(shutil.which, NAMES) if path), None)
+
+
+PLACE = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for number, end in zip((3, 4), ends):
+    os.dup2(end, number)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class Browser:
@@ -60,15 +70,11 @@ class Browser:
     def _start(self, command: list[str]) -> None:
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
-
-        def place() -> None:  # in the child: the two ends under the numbers that Chromium expects
-            first, second = os.dup(to_browser), os.dup(from_browser)
-            high = [os.dup(first), os.dup(second)]
-            os.dup2(high[0], 3)
-            os.dup2(high[1], 4)
-
+        # A process of its own puts the two ends where Chromium expects them: with a `preexec_fn` this one would fork,
+        # which JAX, where it is loaded, warns of.
+        begin = [sys.executable, "-S", "-c", PLACE, str(to_browser), str(from_browser), *command]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._process = subprocess.Popen(command, preexec_fn=place, close_fds=False, **quiet)
+        self._process = subprocess.Popen(begin, pass_fds=(to_browser, from_browser), **quiet)
         os.close(to_browser)
         os.close(from_browser)
 

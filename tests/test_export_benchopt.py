@@ -193,5 +193,8 @@ def test_benchopt_finds_nothing_wrong_with_the_folder(tmp_path):
     command = [sys.executable, "-m", "benchopt", "test", str(folder), "--", "-m", "'not requires_install'"]
     source = os.path.dirname(os.path.dirname(os.path.dirname(sys.modules["ravine.cli"].__file__)))
     path = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path})
-    assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-2000:]
+    # benchopt calls `pytest` by name: it must be that of this environment.
+    first = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "PATH": first}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-2000:] + done.stderr[-2000:]

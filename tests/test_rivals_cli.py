@@ -9,7 +9,7 @@ import pytest
 from rival_cases import MODEL, PROBLEM
 
 from ravine import rivals
-from ravine.bench import pool
+from ravine.bench import process
 from ravine.bench.task import Task, method_names
 from ravine.cli import main
 from ravine.registry import entries
@@ -86,7 +86,7 @@ def test_an_absent_library_is_a_row_and_no_failure(tmp_path, monkeypatch, capsys
     script.write_text(ABSENT)
     python.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{script}'\n")
     python.chmod(0o755)
-    monkeypatch.setattr(pool.sys, "executable", str(python))
+    monkeypatch.setattr(process.sys, "executable", str(python))
     monkeypatch.chdir(tmp_path)
     assert main(["compare", "poisson2d", "--methods", "jno/ssbroyden", "--seeds", "1", "--out", "c"]) == 0
     table = capsys.readouterr().out

@@ -43,7 +43,7 @@ def test_without_optuna_the_sentence_says_how_to_install_it(monkeypatch, capsys)
 
 def test_interrupted_while_tuning(monkeypatch, capsys):
     pytest.importorskip("optuna", reason="Optuna is not installed")
-    monkeypatch.setattr(pool, "run_all", lambda tasks, workers, listener: False)
+    monkeypatch.setattr(pool, "run_all", lambda *_: False)
     assert main([*COMPARE, "--tune", "2"]) == 130
     assert "go on with --continue --out c" in capsys.readouterr().err
     assert json.loads(Path("c/compare.json").read_text())["runs"] == [] and not Path("c/poisson2d").exists()
