@@ -202,6 +202,15 @@ class Engine:
         """Whether a step's value and gradient norm are estimates."""
         return self.method.noisy or self.batches is not None
 
+    def stuck(self, streaks: Streaks) -> str | None:
+        """Which of the streaks that end a run is full, by name: "rejected", "no_descent" or "tiny"; None if none is."""
+        full = {
+            "rejected": int(streaks.rejected) >= MAX_REJECTED,
+            "no_descent": int(streaks.no_descent) >= MAX_NO_DESCENT,
+            "tiny": int(streaks.tiny) >= MAX_TINY and not self.noisy,
+        }
+        return next((name for name, fired in full.items() if fired), None)
+
     def start(self, params: Params, key: Array, k: int = 0) -> State:
         """The method's state before step k. Blocks until done."""
         state = _start(self.frozen, self.arrays, params, key, np.int32(k))

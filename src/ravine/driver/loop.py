@@ -15,7 +15,7 @@ from ..records import append_row, evaluations, next_recorded, write_rows
 from ..types import Counts, Info, Params, Status
 from . import persist
 from .clock import Clock
-from .engine import MAX_NO_DESCENT, MAX_REJECTED, MAX_TINY, Engine, Flight, Limits, fresh_streaks, norm, vanishes
+from .engine import Engine, Flight, Limits, fresh_streaks, norm, vanishes
 from .interrupt import Interrupt
 from .points import Watch
 from .setup import End, Setup
@@ -298,7 +298,7 @@ class Loop:
 
     def _stopped(self, flight: Flight) -> End | None:
         """A stop test of the compiled loop fired. The plan may go on with another stage; a target met ends the run."""
-        info, s, t, limits = flight.last, flight.streaks, self.setup.target, self.limits
+        info, t, limits = flight.last, self.setup.target, self.limits
         value, grad = float(info.value), float(info.grad_norm)
         if int(info.status) == Status.NONFINITE:
             return End("nonfinite_start" if self.k <= 1 and len(self.rows) <= 1 else "nonfinite", {"value": value})
@@ -308,12 +308,7 @@ class Loop:
             with self.clock.off():
                 if t.met(self._probe(self.standing())):
                     return End("target")
-        causes = {
-            "rejected": int(s.rejected) >= MAX_REJECTED,
-            "no_descent": int(s.no_descent) >= MAX_NO_DESCENT,
-            "tiny": int(s.tiny) >= MAX_TINY and not self.engine.noisy,
-        }
-        self.ended = next((name for name, fired in causes.items() if fired), None)
+        self.ended = self.engine.stuck(flight.streaks)
         if self.ended is None and not self.engine.noisy and self._stationary():
             self.ended = "gradient"
         return None  # the plan is asked next: another stage, or the end; nothing fired: the target was left again

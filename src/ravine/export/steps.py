@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import __version__
 from ..bench.curves import work
-from ..driver.engine import MAX_NO_DESCENT, MAX_REJECTED, MAX_TINY, Flight, Limits, fresh_streaks
+from ..driver.engine import Flight, Limits, fresh_streaks
 from ..driver.observe import Observer
 from ..driver.precision import cast, precision
 from ..driver.prepare import Request, prepare
@@ -118,7 +118,8 @@ class Steps:
         self.k, self._at, self._state, self._streaks = int(flight.k), flight.params, flight.state, flight.streaks
         self._totals = {name: done + int(getattr(flight.totals, name)) for name, done in self._totals.items()}
         if not bool(flight.go):
-            self.stopped = _cause(flight) or self._stationary()
+            nonfinite = int(flight.last.status) == Status.NONFINITE
+            self.stopped = "nonfinite" if nonfinite else self._engine.stuck(flight.streaks) or self._stationary()
 
     def _advance(self, params: Params, state: Any, streaks: Any, stop: int) -> Flight:
         limits = Limits(*(np.asarray(x, DTYPE) for x in (-np.inf, -np.inf, self._first)))
@@ -175,15 +176,3 @@ def _request(case: Case, method: Method) -> Request:
         callbacks=(),
         progress=None,
     )
-
-
-def _cause(flight: Flight) -> str | None:
-    """Why the compiled loop ended, other than by a vanishing gradient."""
-    streaks = flight.streaks
-    causes = {
-        "nonfinite": int(flight.last.status) == Status.NONFINITE,
-        "rejected": int(streaks.rejected) >= MAX_REJECTED,
-        "no_descent": int(streaks.no_descent) >= MAX_NO_DESCENT,
-        "tiny": int(streaks.tiny) >= MAX_TINY,
-    }
-    return next((name for name, fired in causes.items() if fired), None)

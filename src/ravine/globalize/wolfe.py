@@ -181,6 +181,12 @@ def flat_gradient(objective, params: Params, dtype: Any) -> tuple[Array, Array]:
     return value.astype(dtype), ravel_pytree(grad)[0].astype(dtype)
 
 
+def flat_hvp(objective, params: Params, v: Float[Array, " P"]) -> Float[Array, " P"]:
+    """∇²L v as one vector, of the type of v."""
+    _, unravel = ravel_pytree(params)
+    return ravel_pytree(objective.hvp(params, unravel(v)))[0].astype(v.dtype)
+
+
 def first_trial(
     rule: str, first_step: Any, fresh: Array, size: Array, grad_norm: Array, decrease: Array, slope: Array
 ) -> Array:

@@ -17,6 +17,7 @@ Reference  named by the two methods.
 from __future__ import annotations
 
 import abc
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
@@ -26,7 +27,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from ..checks import require_count, require_real
-from ..globalize.wolfe import flat_gradient
+from ..globalize.wolfe import flat_gradient, flat_hvp
 from ..linalg.hutchinson import diagonal_look
 from ..method import Method
 from ..types import Info, Status, Step, counts
@@ -76,10 +77,8 @@ class AbstractDiagonalCurvature(Method):
         grad_norm = jnp.linalg.norm(grad)
         finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
 
-        def product(v):
-            return ravel_pytree(objective.hvp(params, unravel(v)))[0].astype(theta.dtype)
-
         due = state.steps % self.every == 0
+        product = partial(flat_hvp, objective, params)
         look = jax.lax.cond(due, lambda: diagonal_look(product, theta, key), lambda: jnp.zeros_like(theta))
         seen = due & jnp.all(jnp.isfinite(look))
         after = DiagonalState(

@@ -32,7 +32,7 @@ from jaxtyping import Array, Float
 
 from ..checks import require_choice, require_count, require_real
 from ..globalize.armijo import armijo
-from ..globalize.wolfe import along, flat_gradient, search_status
+from ..globalize.wolfe import along, flat_gradient, flat_hvp, search_status
 from ..method import Method
 from ..types import Info, Step, counts
 
@@ -78,7 +78,7 @@ class GradientDescent(Method):
         theta, unravel = ravel_pytree(params)
         value, grad, first = state
         if self.rule == "exact":
-            first = _minimiser(grad, ravel_pytree(objective.hvp(params, unravel(grad)))[0], first)
+            first = _minimiser(grad, flat_hvp(objective, params, grad), first)
         evaluate = along(objective, unravel, theta, -grad)
         fixed = self.rule == "fixed"
         ceiling, max_trials = (jnp.inf, 1) if fixed else (None, self.max_trials)

@@ -34,7 +34,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from ..checks import require_count, require_real
-from ..globalize.wolfe import flat_gradient
+from ..globalize.wolfe import flat_gradient, flat_hvp
 from ..linalg.conjugate_gradients import within
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
@@ -74,11 +74,9 @@ def in_ball(
 
     By truncated conjugate gradients; H is that of the first `count` blocks, one product with it per iteration.
     """
-    unravel = ravel_pytree(params)[1]
 
     def product(v):
-        tangent = unravel(v)
-        return curved.mean(lambda f: ravel_pytree(f.hvp(params, tangent))[0].astype(grad.dtype), count)
+        return curved.mean(lambda f: flat_hvp(f, params, v), count)
 
     found = within(product, -grad, tolerance=tolerance, max_iterations=iterations, radius=radius)
     return found.x, -(grad @ found.x) - 0.5 * (found.x @ found.product), found.iterations

@@ -38,7 +38,7 @@ from jaxtyping import Array, Float, Int
 
 from ..checks import require_choice, require_count, require_real
 from ..finite_sum import batch_sizes, draw
-from ..globalize.wolfe import flat_gradient
+from ..globalize.wolfe import flat_gradient, flat_hvp
 from ..linearization import dims
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
@@ -181,7 +181,7 @@ class StochasticLBFGS(Method):
 
         def product():
             s = mean - state.mean
-            y = ravel_pytree(curved.hvp(unravel(mean), unravel(s)))[0].astype(theta.dtype)
+            y = flat_hvp(curved, unravel(mean), s)
             return _remember(state.memory, s, y, jnp.all(jnp.isfinite(state.mean)))
 
         memory, kappa = jax.lax.cond(due, product, skip)

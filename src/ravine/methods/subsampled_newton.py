@@ -24,6 +24,7 @@ Reference  Byrd, Chin, Neveitt & Nocedal (2011), SIAM J. Optim. 21(3); Roosta-Kh
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
@@ -35,7 +36,7 @@ from jaxtyping import Array, Int, PRNGKeyArray
 from ..checks import require_count, require_real
 from ..finite_sum import draw
 from ..globalize.armijo import armijo
-from ..globalize.wolfe import along, flat_gradient, search_status
+from ..globalize.wolfe import along, flat_gradient, flat_hvp, search_status
 from ..linalg.conjugate_gradients import within
 from ..linearization import dims
 from ..method import Method
@@ -92,9 +93,7 @@ class SubsampledNewton(Method):
         sample, curved = objective.rows(rows), objective.rows(part)
         value, grad = flat_gradient(sample, params, theta.dtype)
 
-        def product(v):
-            return ravel_pytree(curved.hvp(params, unravel(v)))[0].astype(theta.dtype)
-
+        product = partial(flat_hvp, curved, params)
         solved = within(product, -grad, tolerance=self.tolerance, max_iterations=self.iterations)
         slope, grad_norm = solved.x @ grad, jnp.linalg.norm(grad)
         evaluate = along(sample, unravel, theta, solved.x)

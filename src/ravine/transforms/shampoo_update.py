@@ -31,6 +31,7 @@ from jaxtyping import Array, Int
 
 from ..checks import decay as fraction
 from ..checks import nonnegative, positive, rate, require, whole
+from .descent import descent
 from .matrices import Shape, as_matrix, matrix_shape
 
 
@@ -70,10 +71,8 @@ def shampoo(
     """
     require("shampoo", learning_rate=rate(learning_rate), momentum=fraction(momentum))
     require("shampoo", weight_decay=nonnegative(weight_decay))
-    parts = [scale_by_shampoo(decay, eps, frequency=frequency, max_precond_dim=max_precond_dim), optax.trace(momentum)]
-    if not (isinstance(weight_decay, (int, float)) and weight_decay == 0):
-        parts.append(optax.add_decayed_weights(weight_decay))
-    return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate))
+    direction = scale_by_shampoo(decay, eps, frequency=frequency, max_precond_dim=max_precond_dim)
+    return optax.chain(direction, optax.trace(momentum), *descent(learning_rate, weight_decay))
 
 
 def scale_by_shampoo(

@@ -34,6 +34,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from ..checks import decay, nonnegative, positive, rate, require, whole
+from .descent import descent
 from .matrices import Shape, as_matrix, matrix_shape
 
 
@@ -80,10 +81,8 @@ def soap(
     for a number out of its range.
     """
     require("soap", learning_rate=rate(learning_rate), weight_decay=nonnegative(weight_decay))
-    parts = [scale_by_soap(b1, b2, eps, frequency=frequency, max_precond_dim=max_precond_dim)]
-    if not (isinstance(weight_decay, (int, float)) and weight_decay == 0):
-        parts.append(optax.add_decayed_weights(weight_decay))
-    return optax.chain(*parts, optax.scale_by_learning_rate(learning_rate))
+    direction = scale_by_soap(b1, b2, eps, frequency=frequency, max_precond_dim=max_precond_dim)
+    return optax.chain(direction, *descent(learning_rate, weight_decay))
 
 
 def scale_by_soap(
