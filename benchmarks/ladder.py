@@ -7,7 +7,7 @@ runs/ladder-PART; its records and tables are copied to results/ladder/. Pin it t
 
     soap     SOAP against Adam on Burgers and Allen-Cahn, network 4 x 64, 60 s: ten times the error was asked for
     small    network 2 x 16 (about 340 parameters), 10 s, all problems with a network
-    medium   network 4 x 64 (about 12,700), 10 s
+    medium   network 4 x 64 (about 12,700), 30 s
     large    network 4 x 576 (about a million), 20 s: methods without a matrix of n x n numbers only
 
 SSBroyden and LM are left out of `large`, where the driver refuses a dense matrix for want of memory.
@@ -26,9 +26,9 @@ PDES = "poisson1d,poisson2d,poisson5d,convection1d,deepritz2d,burgers1d,allencah
 LADDER = "gd,adam,soap,lbfgs,ssbroyden,lm"
 PARTS = {  # problems, methods, depth, width, budget, seeds
     "soap": ("burgers1d,allencahn1d", "adam,soap", 4, 64, "60s", 3),
-    "small": (PDES, LADDER, 2, 16, "10s", 1),
-    "medium": (PDES, LADDER, 4, 64, "10s", 1),
-    "large": (PDES, "gd,adam,soap,lbfgs", 4, 576, "20s", 1),
+    "small": (PDES, LADDER, 2, 16, "10s", 2),
+    "medium": (PDES, LADDER, 4, 64, "30s", 2),
+    "large": (PDES, "gd,adam,soap,lbfgs", 4, 576, "20s", 2),
 }
 
 
