@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "ravine"
 LAYERS = """
 types
 checks
+lazy
 static
 points
 calculus

@@ -1,6 +1,6 @@
 """Optimization methods. This table is the registry: contract tests, listings and documentation come from it."""
 
-from importlib import import_module as _import_module
+from ..lazy import exports as _exports
 
 _TABLE = {
     "Optax": "optax_methods",
@@ -52,13 +52,4 @@ _TABLE = {
 }
 
 __all__ = list(_TABLE)
-
-
-def __getattr__(name: str):
-    if name in _TABLE:
-        return getattr(_import_module(f"{__name__}.{_TABLE[name]}"), name)
-    raise AttributeError(f"module 'ravine.methods' has no method {name!r}; it has {', '.join(_TABLE)}")
-
-
-def __dir__():
-    return sorted(__all__)
+__getattr__, __dir__ = _exports(__name__, _TABLE, "method")

@@ -4,7 +4,7 @@ A rival is written `library/solver`, because `name:500` already means a number o
 imports a rival library; a library that is absent is a row that says so.
 """
 
-from importlib import import_module as _import_module
+from ..lazy import exports as _exports
 
 # class: (module, name on the command line)
 _RIVALS = {
@@ -32,15 +32,4 @@ _TABLE = {name: module for name, (module, _) in _RIVALS.items()}
 _NAMES = {name: spec for name, (_, spec) in _RIVALS.items()}
 
 __all__ = [*_TABLE, "solve_with"]
-
-
-def __getattr__(name: str):
-    if name == "solve_with":
-        return _import_module(f"{__name__}.race").solve_with
-    if name in _TABLE:
-        return getattr(_import_module(f"{__name__}.{_TABLE[name]}"), name)
-    raise AttributeError(f"module 'ravine.rivals' has no rival {name!r}; it has {', '.join(_TABLE)}")
-
-
-def __dir__():
-    return sorted(__all__)
+__getattr__, __dir__ = _exports(__name__, {**_TABLE, "solve_with": "race"}, "rival")

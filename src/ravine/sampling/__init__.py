@@ -1,6 +1,6 @@
 """Samplers: where the collocation points are, and when they move. This table is the registry."""
 
-from importlib import import_module as _import_module
+from ..lazy import exports as _exports
 
 _TABLE = {
     "Fixed": "fixed",
@@ -14,13 +14,4 @@ _TABLE = {
 }
 
 __all__ = list(_TABLE)
-
-
-def __getattr__(name: str):
-    if name in _TABLE:
-        return getattr(_import_module(f"{__name__}.{_TABLE[name]}"), name)
-    raise AttributeError(f"module 'ravine.sampling' has no sampler {name!r}; it has {', '.join(_TABLE)}")
-
-
-def __dir__():
-    return sorted(__all__)
+__getattr__, __dir__ = _exports(__name__, _TABLE, "sampler")

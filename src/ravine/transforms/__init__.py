@@ -1,6 +1,6 @@
 """Gradient transformations in Optax's conventions, for `optax.chain` and training loops that are not ours."""
 
-from importlib import import_module as _import_module
+from ..lazy import exports as _exports
 
 _TABLE = {
     "soap": "soap_update",
@@ -12,13 +12,4 @@ _TABLE = {
 }
 
 __all__ = list(_TABLE)
-
-
-def __getattr__(name: str):
-    if name in _TABLE:
-        return getattr(_import_module(f"{__name__}.{_TABLE[name]}"), name)
-    raise AttributeError(f"module 'ravine.transforms' has no transformation {name!r}; it has {', '.join(_TABLE)}")
-
-
-def __dir__():
-    return sorted(__all__)
+__getattr__, __dir__ = _exports(__name__, _TABLE, "transformation")
