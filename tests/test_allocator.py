@@ -15,8 +15,8 @@ if sys.argv[1] == "keep":
     assert keep_freed_memory()
 libc = ctypes.CDLL(None)
 libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
-size = 1 << 26
-for i in range(21):
+size, times = int(sys.argv[2]), int(sys.argv[3])
+for i in range(times + 1):
     if i == 1:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     block = libc.malloc(size)
@@ -26,14 +26,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def faults(how):
-    done = subprocess.run([sys.executable, "-c", TOUCH, how], capture_output=True, text=True, check=True)
-    return int(done.stdout)
+def faults(how, size, times):
+    words = [sys.executable, "-c", TOUCH, how, str(size), str(times)]
+    return int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt's settings belong to the GNU C library")
-def test_freed_blocks_are_used_again_without_page_faults():
-    assert faults("keep") * 10 < faults("leave")
+@pytest.mark.parametrize(("size", "times"), [(1 << 26, 20), (9 << 28, 1)], ids=["64MiB", "2.25GiB"])
+def test_freed_blocks_are_used_again_without_page_faults(size, times):
+    assert faults("keep", size, times) * 10 < faults("leave", size, times)
 
 
 def test_nothing_is_set_where_the_c_library_has_no_such_setting(monkeypatch):

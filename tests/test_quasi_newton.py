@@ -62,7 +62,7 @@ def test_every_update_keeps_the_secant_equation_and_positive_definiteness(method
     def update(inverse, s, y, sbs):
         w, sy = inverse @ y, s @ y
         scaling = method.scaling(sbs / sy, (y @ w) / sy, jnp.zeros((), bool), size)
-        return broyden_update(inverse, Pair(s, y, w, jnp.ones((), bool)), scaling), scaling
+        return broyden_update(inverse, jnp.zeros((), bool), Pair(s, y, w, jnp.ones((), bool)), scaling), scaling
 
     for inverse, s, y, sbs in random_pairs(size, seed=size):
         new, scaling = update(inverse, s, y, sbs)
@@ -84,7 +84,7 @@ def test_phi_one_is_the_textbook_bfgs_update_and_phi_zero_is_dfp():
         v = np.eye(6) - rho * np.outer(s, y)
         textbook = v @ inverse @ v.T + rho * np.outer(s, s)
         np.testing.assert_allclose(
-            broyden_update(inverse, pair, (method := BFGS()).scaling(one, one, False, 6)),
+            broyden_update(inverse, False, pair, (method := BFGS()).scaling(one, one, False, 6)),
             textbook,
             rtol=1e-7,
             atol=1e-7,
@@ -92,14 +92,14 @@ def test_phi_one_is_the_textbook_bfgs_update_and_phi_zero_is_dfp():
         assert method.scaling(one, one, False, 6).phi == 1
         dfp = inverse - np.outer(w, w) / (y @ w) + rho * np.outer(s, s)
         scaling = method.scaling(one, one, False, 6)._replace(phi=0 * one)
-        np.testing.assert_allclose(broyden_update(inverse, pair, scaling), dfp, rtol=1e-9, atol=1e-9)
+        np.testing.assert_allclose(broyden_update(inverse, False, pair, scaling), dfp, rtol=1e-9, atol=1e-9)
 
 
 def test_an_unusable_pair_leaves_the_matrix_alone():
     inverse, s = np.eye(3), np.array([1.0, 0.0, 0.0])
     pair = Pair(s, 0 * s, 0 * s, jnp.zeros((), bool))
     scaling = SSBroyden().scaling(jnp.ones(()), jnp.ones(()), False, 3)
-    np.testing.assert_array_equal(broyden_update(inverse, pair, scaling), inverse)
+    np.testing.assert_array_equal(broyden_update(inverse, False, pair, scaling), inverse)
 
 
 def test_parallel_s_and_w_do_not_divide_by_zero():

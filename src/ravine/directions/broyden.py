@@ -36,8 +36,15 @@ class Pair(NamedTuple):
     usable: Bool[Array, ""]  # curvature is positive beyond rounding
 
 
-def broyden_update(inverse: Array, pair: Pair, scaling: Scaling) -> Array:
-    """H⁺: one pass over H, symmetric to the last bit if H is; H itself where the pair is not usable."""
+def inverse_times(inverse: Array, fresh: Array, x: Array) -> Array:
+    """Hx, with H the identity while `fresh`: chosen after the product, which so reads a matrix and writes none."""
+    return jnp.where(fresh, x, inverse @ x)
+
+
+def broyden_update(inverse: Array, fresh: Array, pair: Pair, scaling: Scaling) -> Array:
+    """H⁺ from H, the identity while `fresh`: one pass over H, symmetric to the last bit if H is; H itself where the
+    pair is not usable."""
+    inverse = jnp.where(fresh, jnp.eye(len(inverse), dtype=inverse.dtype), inverse)
     s, y, w, usable = pair
     sy, yw = jnp.where(usable, s @ y, 1.0), jnp.where(usable, y @ w, 1.0)
     m, n = s / jnp.sqrt(sy), w / jnp.sqrt(yw)

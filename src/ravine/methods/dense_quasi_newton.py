@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-from ..directions.broyden import Scaling, broyden_update, curvature_pair, quasi_newton_direction
+from ..directions.broyden import Scaling, broyden_update, curvature_pair, inverse_times, quasi_newton_direction
 from ..globalize.wolfe import along, check_search, first_trial, flat_gradient, search_status, strong_wolfe
 from ..method import Method
 from ..types import Info, Step, counts
@@ -85,10 +85,9 @@ class AbstractDenseQuasiNewton(Method):
         found = strong_wolfe(evaluate, value, slope, grad, first, c1=self.c1, c2=self.c2, max_trials=self.max_trials)
 
         s, y = found.t * direction, found.grad - grad
-        base = jnp.where(fresh, jnp.eye(theta.size, dtype=theta.dtype), state.inverse)
-        pair, b, h = curvature_pair(s, y, base @ y, -found.t * (s @ grad))
+        pair, b, h = curvature_pair(s, y, inverse_times(state.inverse, fresh, y), -found.t * (s @ grad))
         scaling = self.scaling(b, h, fresh, theta.size)
-        inverse = broyden_update(base, pair, scaling)
+        inverse = broyden_update(state.inverse, fresh, pair, scaling)
 
         fresh_after = jnp.where(found.moved, fresh & ~pair.usable, True)
         state = DenseState(found.value, found.value - value, found.grad, inverse, fresh_after)

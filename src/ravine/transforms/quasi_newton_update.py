@@ -38,6 +38,7 @@ from ..directions.broyden import (
     BFGS_VARIANTS,
     broyden_update,
     curvature_pair,
+    inverse_times,
     quasi_newton_direction,
     self_scaled_bfgs,
     self_scaled_broyden,
@@ -149,9 +150,8 @@ def _update(choose, search: _Search, updates, state: QuasiNewtonState, params, v
     found = wolfe.strong_wolfe(evaluate, value, slope, g, first, **constants)
 
     s, y = (jnp.where(found.moved, x, 0.0) for x in (found.t * direction, found.grad - g))  # not 0 · NaN
-    base = jnp.where(fresh, jnp.eye(theta.size, dtype=theta.dtype), state.inverse)
-    pair, b, h = curvature_pair(s, y, base @ y, -found.t * (s @ g))
-    inverse = broyden_update(base, pair, choose(b, h, fresh, theta.size))
+    pair, b, h = curvature_pair(s, y, inverse_times(state.inverse, fresh, y), -found.t * (s @ g))
+    inverse = broyden_update(state.inverse, fresh, pair, choose(b, h, fresh, theta.size))
     after = QuasiNewtonState(
         inverse=inverse,
         fresh=jnp.where(found.moved, fresh & ~pair.usable, True),
