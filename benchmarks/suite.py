@@ -1,14 +1,14 @@
 """The suite: every problem x every method at its defaults x 5 seeds, rivals at documented settings x 3, 20 s each.
 
-    python benchmarks/suite.py run [--for 2h] [--core 1]   # what is missing, for at most that long; then as below
-    python benchmarks/suite.py report                      # archive, table of results, tables and page from the runs
+    python benchmarks/suite.py run [--for 2h] [--cores 0,1]   # what is missing, for at most that long; then as below
+    python benchmarks/suite.py report                         # archive, table of results, tables and page from the runs
 
-Run it with the libraries of docs/rivals.md installed; `make suite` does. One run at a time in a process of its own
-on one pinned core. Differential equations and methods that see all rows come first, and within that runs are ordered
-seed by seed, so that whatever has been run is balanced. They lie in runs/suite; finished ones are packed in
-benchmarks/suite/ (only the columns that the report and the statistics read) and unpacked from there, so the suite goes
-on in another checkout; the page is made from the archives. A run of an earlier commit counts as done, and its record
-says which commit made it: to measure a method again, take its runs out of the archives.
+Run it with the libraries of docs/rivals.md installed; `make suite` does. Every run has a process of its own on one
+pinned core, one run at a time on each of the cores given. Differential equations and methods that see all rows come
+first, and within that runs are ordered seed by seed, so that whatever has been run is balanced. They lie in runs/suite;
+finished ones are packed in benchmarks/suite/ (only the columns that the report and the statistics read) and unpacked
+from there, so the suite goes on in another checkout; the page is made from the archives. A run of an earlier commit
+counts as done, and its record says which commit made it: to measure a method again, take its runs out of the archives.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def tasks(out: Path) -> list:
     return sorted(found, key=lambda task: not (task.problem in EQUATIONS and task.method in whole))
 
 
-def run(out: Path, seconds: float) -> None:
+def run(out: Path, seconds: float, workers: int) -> None:
     """Make the missing runs, piece by piece (one problem and seed), until none is missing or the time is spent."""
     from ravine.bench.pool import run_all
     from ravine.cli import compile_cache
@@ -72,7 +72,7 @@ def run(out: Path, seconds: float) -> None:
             break
         batch = list(piece)
         print(f"{time.strftime('%H:%M:%S')} {problem} seed {seed}: {len(batch)} runs", flush=True)
-        if not run_all(batch, 1, lambda *_: None):
+        if not run_all(batch, workers, lambda *_: None):
             break
     report(out)
 
@@ -181,20 +181,30 @@ def seconds_of(text: str) -> float:
     return float(Budget.parse(text).seconds)
 
 
+def cores(text: str) -> set[int]:
+    found = {int(word) for word in text.split(",")}
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if not found <= allowed:
+        raise argparse.ArgumentTypeError(f"a core of {text} is not among those allowed here: {sorted(allowed)}")
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=("run", "report"))
     parser.add_argument("--out", type=Path, default=RUNS, help=f"folder of the runs (default {RUNS})")
     parser.add_argument("--for", dest="duration", default="1000h", help="begin no piece after this long, such as 2h")
-    parser.add_argument("--core", type=int, help="the core to run on; without it, the first that is allowed")
+    parser.add_argument("--cores", type=cores, help="such as 0,1; without it, the first core that is allowed")
     request = parser.parse_args()
     if request.command == "report":
         report(request.out)
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit ignoring it
+    chosen = request.cores
     if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0)) if request.core is None else request.core})
-    run(request.out, seconds_of(request.duration))
+        chosen = chosen or {min(os.sched_getaffinity(0))}
+        os.sched_setaffinity(0, chosen)
+    run(request.out, seconds_of(request.duration), len(chosen or {0}))
 
 
 if __name__ == "__main__":
