@@ -25,27 +25,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..driver.source import commit as own_commit
-from ..driver.source import version as own_version
 from . import tuned
-from .curves import worse_median
-from .json_lines import append_object, read_objects
-from .record import error_target, key_of, record_of
-from .results import FINISHED
+from .record import key_of
 from .search_spaces import Choice, Range, defaults_of, searched, space_of, text
 from .task import Task
+from .trials import Store, Trial
 
-FORMAT = 1
 FIRST_SEED = 1_000_000  # of the tuning runs; compared seeds are below
-TRIALS = "tuning.jsonl"
-FOLDER = "tuning"
 _STARTUP = 10  # trials before the sampler models, the defaults among them; fixed, so that more trials extend fewer
 
 Listener = Callable[[Task, dict[str, Any]], None]
@@ -78,11 +69,10 @@ def tune(
     """
     if any(task.seed >= FIRST_SEED for task in tasks):
         raise ValueError(f"seeds from {FIRST_SEED} on are those of tuning; compare smaller ones.")
-    recorded = read_objects(folder / TRIALS).objects if (folder / TRIALS).is_file() else []
     groups: dict[tuple[str, str], list[Task]] = {}
     for task in tasks:
         groups.setdefault((task.problem, task.method), []).append(task)
-    store = _Store(folder, recorded, retry_failed)
+    store = Store(folder, retry_failed)
     studies = [_Study(own[0], rule, folder, command) for own in groups.values()]
     for _ in range(rule.trials):
         if not _round([study for study in studies if study.goes_on], store, runner, say):
@@ -91,10 +81,10 @@ def tune(
     return [chosen[task.problem, task.method].applied(task) for task in tasks]
 
 
-def _round(studies: Sequence[_Study], store: _Store, runner: Runner, say: Callable[[str], None]) -> bool:
+def _round(studies: Sequence[_Study], store: Store, runner: Runner, say: Callable[[str], None]) -> bool:
     """One trial of each study, their runs together. False if interrupted."""
     asked = [(study, study.ask()) for study in studies]
-    todo: dict[str, _Trial] = {}
+    todo: dict[str, Trial] = {}
     for study, trial in asked:
         trial.found = study.seen(trial) or store.take(trial)
         if trial.found is None:
@@ -114,64 +104,6 @@ def _round(studies: Sequence[_Study], store: _Store, runner: Runner, say: Callab
         study.tell(trial)
         say(study.line(trial))
     return True
-
-
-@dataclasses.dataclass(eq=False)
-class _Trial:
-    """Trial `number` of a study: `settings` are those that differ from the defaults; `found` is its record."""
-
-    number: int
-    settings: dict[str, str]
-    tasks: list[Task]
-    key: str
-    found: dict[str, Any] | None = None
-    refused: str | None = None
-    left: set[str] = dataclasses.field(default_factory=set)
-
-    def ended(self, task: Task, event: Mapping[str, Any]) -> None:
-        self.left.discard(task.folder)
-        if event["event"] == "refused":
-            self.refused = event["reason"]
-
-    @property
-    def whole(self) -> bool:
-        return not self.left
-
-
-class _Store:
-    """The trials of a folder: those known, where new ones go, and the list they are added to."""
-
-    def __init__(self, folder: Path, recorded: Sequence[dict[str, Any]], retry_failed: bool):
-        self.folder = folder
-        self.taken = {str(record["folder"]) for record in recorded}
-        self.known = {
-            record["key"]: record
-            for record in recorded
-            if not str(record.get("commit") or "").endswith("+")  # nothing tells whether the code was the same
-            and not (retry_failed and "failed" in record["statuses"])
-        }
-
-    def take(self, trial: _Trial) -> dict[str, Any] | None:
-        return self.known.get(trial.key)
-
-    def place(self, trial: _Trial) -> None:
-        """Folders for its runs. A folder that no line of the list names was left by an interruption, and goes."""
-        first = trial.tasks[0]
-        parent = Path(FOLDER) / first.problem / first.method.replace("/", "-")
-        names = (parent / f"trial-{trial.number}{'' if n == 1 else f'-{n}'}" for n in count(1))
-        where = next(name for name in names if name.as_posix() not in self.taken)
-        if (self.folder / where).exists():
-            shutil.rmtree(self.folder / where)
-        trial.tasks = [dataclasses.replace(t, folder=str(self.folder / where / f"s{t.seed}")) for t in trial.tasks]
-        trial.left = {task.folder for task in trial.tasks}
-
-    def add(self, trial: _Trial) -> None:
-        """Score the trial, and write it down if it is a result of the method."""
-        where = Path(trial.tasks[0].folder).parent.relative_to(self.folder).as_posix()
-        trial.found = _record(trial) | {"folder": where}
-        if all(status in FINISHED for status in trial.found["statuses"]):
-            self.taken.add(where)
-            append_object(self.folder / TRIALS, trial.found)
 
 
 class _Study:
@@ -195,20 +127,20 @@ class _Study:
         )
         self.study = optuna.create_study(direction="minimize", sampler=sampler)
         self.study.enqueue_trial(self.defaults)
-        self.trials: list[_Trial] = []
+        self.trials: list[Trial] = []
         self.asked: Any = None
 
     @property
     def goes_on(self) -> bool:
         return bool(self.space) and not self.why
 
-    def ask(self) -> _Trial:
+    def ask(self) -> Trial:
         self.asked = self.study.ask(self.distributions)
         drawn = {name: text(value) for name, value in self.asked.params.items()}
         settings = {name: word for name, word in drawn.items() if word != text(self.defaults[name])}
         tasks = [self._with(self.task, settings, FIRST_SEED + i) for i in range(self.rule.seeds)]
         key = hashlib.sha256(" ".join(key_of(task) for task in tasks).encode()).hexdigest()[:24]
-        return _Trial(len(self.trials), settings, tasks, key)
+        return Trial(len(self.trials), settings, tasks, key)
 
     def _with(self, task: Task, settings: Mapping[str, str], seed: int) -> Task:
         own = {**task.settings.get(task.method, {}), **settings}
@@ -216,7 +148,7 @@ class _Study:
         command = self.command(task.problem, task.method, seed, whole)
         return dataclasses.replace(task, seed=seed, settings=whole, command=command)
 
-    def seen(self, trial: _Trial) -> dict[str, Any] | None:
+    def seen(self, trial: Trial) -> dict[str, Any] | None:
         """The record of an earlier trial with these settings, at no cost."""
         for earlier in self.trials:
             if earlier.key == trial.key:
@@ -224,9 +156,9 @@ class _Study:
                 return earlier.found | {"seconds": 0.0, "total_seconds": 0.0}
         return None
 
-    def tell(self, trial: _Trial) -> None:
+    def tell(self, trial: Trial) -> None:
         assert trial.found is not None
-        self.study.tell(self.asked, _score(trial))
+        self.study.tell(self.asked, trial.score)
         self.trials.append(trial)
         if "not_installed" in trial.found["statuses"]:
             self.why = "its library is not installed"
@@ -234,12 +166,12 @@ class _Study:
             self.why = trial.found["refused"].rstrip(".")
 
     @property
-    def best(self) -> _Trial | None:
+    def best(self) -> Trial | None:
         """None where no trial has a result."""
-        able = [trial for trial in self.trials if math.isfinite(_score(trial))]
-        return min(able, key=_score, default=None)
+        able = [trial for trial in self.trials if math.isfinite(trial.score)]
+        return min(able, key=lambda trial: trial.score, default=None)
 
-    def line(self, trial: _Trial) -> str:
+    def line(self, trial: Trial) -> str:
         assert trial.found is not None
         words = ", ".join(f"{k}={tuned.short(v)}" for k, v in trial.settings.items()) or "the defaults"
         error, best = float(trial.found["error"]), self.best
@@ -260,9 +192,9 @@ class _Study:
                 "seeds": self.rule.seeds,
                 "options": list(self.space),
                 "made": len(self.trials),
-                "failed": sum(not math.isfinite(_score(trial)) for trial in self.trials),
-                "error_default": _error(first),
-                "error": _error(best),
+                "failed": sum(not math.isfinite(trial.score) for trial in self.trials),
+                "error_default": None if first is None else first.error,
+                "error": None if best is None else best.error,
                 "seconds": sum(float(record["seconds"]) for record in found),
                 "total_seconds": sum(float(record["total_seconds"]) for record in found),
                 "why": self.why,
@@ -284,62 +216,3 @@ def _distribution(option: Range | Choice) -> Any:
     if option.whole:
         return IntDistribution(int(option.low), int(option.high), log=option.log)
     return FloatDistribution(option.low, option.high, log=option.log)
-
-
-def _score(trial: _Trial) -> float:
-    return math.inf if trial.found is None else float(trial.found["score"])
-
-
-def _error(trial: _Trial | None) -> float | None:
-    error = math.inf if trial is None or trial.found is None else float(trial.found["error"])
-    return error if math.isfinite(error) else None
-
-
-def _record(trial: _Trial) -> dict[str, Any]:
-    """What tuning.jsonl says of a trial whose runs have ended."""
-    runs = [record_of(task.folder) for task in trial.tasks]
-    results = [result(run) for run in runs]
-    seconds = [float(run["seconds"] or 0.0) for run in runs]
-    totals = [float(run["total_seconds"] or own) for run, own in zip(runs, seconds, strict=True)]
-    first = trial.tasks[0]
-    return {
-        "format": FORMAT,
-        "key": trial.key,
-        "problem": first.problem,
-        "method": first.method,
-        "trial": trial.number,
-        "settings": trial.settings,
-        "seeds": [task.seed for task in trial.tasks],
-        "score": float(worse_median([score for _, score in results])),
-        "error": float(worse_median([error for error, _ in results])),
-        "errors": [error for error, _ in results],
-        "statuses": [run["status"] for run in runs],
-        "refused": trial.refused,
-        "seconds": sum(seconds),
-        "total_seconds": sum(totals),
-        "ravine": own_version("ravine"),
-        "commit": runs[0]["commit"] or own_commit(),
-    }
-
-
-def result(run: Mapping[str, Any]) -> tuple[float, float]:
-    """(error, score) of a run's record: see 3. in the module docstring. Both infinite for a run without a result."""
-    if run["status"] not in FINISHED or run["status"] == "failed":
-        return math.inf, math.inf
-    if run["metric"] is None:
-        loss = float((run["final"] or {}).get("loss", math.inf))
-        return (loss, loss) if math.isfinite(loss) else (math.inf, math.inf)
-    error = float(run["error"])
-    if not math.isfinite(error):
-        return math.inf, math.inf
-    error = max(error, float(run["floor"]))
-    target = error_target(run["target"], run["metric"])
-    reached = target is not None and run["status"] == "reached_target"
-    return error, error * _share(run) if reached else error
-
-
-def _share(run: Mapping[str, Any]) -> float:
-    """The part of the budget that a run spent, at most 1."""
-    spent = {"seconds": run["seconds"], "wall": run["wall_seconds"], "steps": run["steps"], "evaluations": run["work"]}
-    shares = [float(spent[kind] or 0.0) / limit for kind, limit in (run["budget"] or {}).items()]
-    return min(1.0, max(shares, default=1.0))
