@@ -56,8 +56,8 @@ class Term(eqx.Module):
     `fn(params, x)` returns () or (c,) for one row x of `points` (any pytree row; usually (d,)).
     `coupled=True`: `fn(params, points)` returns (m,) or (m, c) for residuals that mix points (integrals, weak forms).
     `weight`: scalar or (n,), nonnegative. `quadrature`: (n,) nonnegative (length m when coupled), default 1/n each.
-    Raises TypeError unless `fn` is callable, and ValueError for empty or ragged points, negative or infinite weights, or
-    lengths that do not match (of a coupled term only when a run starts, for m is known then).
+    Raises TypeError unless `fn` is callable, and ValueError for empty or ragged points, negative or infinite weights,
+    or lengths that do not match (of a coupled term only when a run starts, for m is known then).
     """
 
     fn: Callable
