@@ -288,7 +288,7 @@ class Composite(_Terms):
         if callable(outer) and len(self.parts) == 1:
             outer = {next(iter(self.parts)): outer}
         if not isinstance(outer, Mapping):
-            raise TypeError("Composite: outer must be a dictionary {term name: phi(z, x)}.")
+            raise TypeError(f"Composite: outer must be a dictionary {{term: phi(z, x)}}; got {type(outer).__name__}.")
         unknown = sorted(set(outer) - set(self.parts))
         if unknown:
             raise ValueError(f"Composite: outer names {unknown}, but the terms are {sorted(self.parts)}.")

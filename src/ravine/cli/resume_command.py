@@ -57,7 +57,7 @@ def load_run_start(folder: Path) -> dict:
     except ValueError:
         raise ValueError(f"{path}: is not JSON; it was cut short or written by another program.") from None
     if not isinstance(found, dict) or "status" not in found:
-        raise ValueError(f"{path}: is not a record of a run.")
+        raise ValueError(f"{path}: is not a record of a run: it lacks a status; name the folder of one.")
     return found
 
 
