@@ -66,7 +66,7 @@ bench: env  ## the benchmarks (hours on an idle machine); each file in benchmark
 	$(BIN)/python benchmarks/accuracy.py table
 
 # With the other libraries' optimizers, at the versions of docs/rivals.md, in an environment of its own.
-suite: .venv-suite/.ravine-env  ## what is missing of the suite (about 7 hours in all; `make suite FOR=2h` for a part of it)
+suite: .venv-suite/.ravine-env  ## what is missing of the suite (about a day in all; `make suite FOR=2h` for a part of it)
 	.venv-suite/bin/python benchmarks/suite.py run --for $(or $(FOR),1000h)
 
 .venv-suite/.ravine-env: $(LOCK) pyproject.toml

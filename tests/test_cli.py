@@ -81,6 +81,8 @@ def test_list_json_is_the_registry(capsys):
     for kind, table in found.items():
         assert [row["name"] for row in table] == list(registry.entries(kind))
     assert {"adam", "lbfgs", "ssbroyden", "lm"} <= {row["name"] for row in found["methods"]}
+    said = [row["summary"] for table in found.values() for row in table]
+    assert all(said) and not any("module docstring" in text for text in said)
 
 
 def test_list_one_kind(capsys):
@@ -175,6 +177,13 @@ def test_wrong_usage_gets_one_sentence(words, expected, elsewhere, capsys):
     assert expected in said[0]
     left = {path.name for path in elsewhere.iterdir()} - {"cache"}
     assert left == {"full"}, "wrong usage leaves nothing behind"
+
+
+def test_a_run_that_python_started_goes_on_in_python(elsewhere, capsys):
+    (elsewhere / "mine").mkdir()
+    (elsewhere / "mine" / "run.json").write_text(json.dumps({"format": 1, "method": "Adam", "status": "interrupted"}))
+    assert main(["resume", "mine"]) == 2
+    assert "mine: was started from Python; go on there: ravine.resume('mine'), or" in capsys.readouterr().err
 
 
 def test_an_empty_folder_of_the_user_is_kept_when_the_run_is_refused(elsewhere):

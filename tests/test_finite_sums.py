@@ -335,6 +335,13 @@ def test_fixed_batches_use_every_row_equally_often():
     assert batch_sizes(objective.sizes, 5) == {"a": 5}
 
 
+def test_a_batch_of_other_terms_or_of_no_rows_is_refused():
+    with pytest.raises(ValueError, match=r"draw: batch must name every term; got \['b'\], the terms are \['a', 'b'\]"):
+        draw(jax.random.key(0), {"a": 4, "b": 5}, {"b": 2})
+    with pytest.raises(ValueError, match="batch=0: must be a positive whole number of rows"):
+        batch_sizes({"a": 4}, 0)
+
+
 def test_a_batch_larger_than_the_sum_is_noted():
     for name in ("minibatch", "fixedbatches", "normtest", "innerproduct"):
         for size, notes in ((N, []), (N + 1, ["there are 60 rows, so a batch has 60"])):

@@ -331,7 +331,7 @@ WRONG = {
     "a negative weight": (
         lambda: Term(residual, POINTS, weight=-1.0),
         ValueError,
-        "weight must be nonnegative and finite",
+        "weight must be nonnegative and finite, for it scales squares; got -1",
     ),
     "an infinite weight": (
         lambda: Term(residual, POINTS, weight=math.inf),
@@ -341,7 +341,7 @@ WRONG = {
     "infinite quadrature": (
         lambda: Term(residual, POINTS, quadrature=np.r_[np.ones(23), np.inf]),
         ValueError,
-        "quadrature must be nonnegative and finite",
+        "quadrature must be nonnegative and finite, .* got 1 to inf",
     ),
     "quadrature of a coupled term": (
         lambda: minimize(coupled(quadrature=np.ones(24)), start(), m.Adam()),

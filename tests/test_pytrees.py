@@ -282,7 +282,7 @@ def test_a_float_of_a_module_is_no_warning():
 @pytest.mark.parametrize(
     "params, trainable, error, words",
     [
-        ({"z": np.asarray(1j)}, None, TypeError, "a leaf is complex"),
+        ({"z": np.asarray(1j)}, None, TypeError, r"params\['z'\]: a leaf is complex"),
         ({"n": np.asarray(3)}, None, ValueError, "nothing to train"),
         ({}, None, ValueError, "nothing to train"),
         ({"a": np.asarray(1.0)}, {"a": False}, ValueError, "nothing to train"),

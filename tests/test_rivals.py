@@ -149,6 +149,10 @@ def test_refusals_are_one_sentence(tmp_path):
     for name, option in (
         ("scipy/trf", {"scale": "x"}),
         ("optax/adam", {"learning_rate": 0.0}),
+        ("scipy/lbfgsb", {"memory": 0}),
+        ("optax/lbfgs", {"memory": 0}),
+        ("jaxopt/lbfgs", {"memory": 0}),
+        ("jno/ssbroyden", {"adam": -1}),
         ("jaxopt/lm", {"linear_solver": "x"}),
         ("jinns/ngd", {"gram_reg": 0.0}),
         ("scimba/anagram", {"decomposition": "x"}),

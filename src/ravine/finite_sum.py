@@ -35,7 +35,7 @@ def batch_sizes(sizes: Mapping[str, int], batch: int) -> dict[str, int]:
     The sum is `batch` where that can be: at least one row a term, at most all. Raises ValueError for batch < 1.
     """
     if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
-        raise ValueError(f"a batch must have a positive whole number of rows; got {batch!r}.")
+        raise ValueError(f"batch={batch!r}: must be a positive whole number of rows.")
     total = sum(sizes.values())
     batch = min(max(int(batch), len(sizes)), total)
     exact = {name: batch * n / total for name, n in sizes.items()}
@@ -57,9 +57,11 @@ def draw(
 
     `batch`: rows in all, shared out by `batch_sizes`, or {term: b_k}. `replace=False`: no row twice in one batch, every
     subset equally likely. Cost b, or min(b², n log n) without replacement. Raises ValueError where more rows are wanted
-    than there are.
+    than there are, or `batch` names other terms.
     """
     shares = batch if isinstance(batch, Mapping) else batch_sizes(sizes, batch)
+    if set(shares) != set(sizes):
+        raise ValueError(f"draw: batch must name every term; got {sorted(shares)}, the terms are {sorted(sizes)}.")
     keys = jr.split(key, len(sizes))
     return {name: _rows(k, n, shares[name], replace, name) for k, (name, n) in zip(keys, sizes.items(), strict=True)}
 

@@ -56,6 +56,7 @@ def decode_row(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
+    """`value` as strict JSON text, encoded as `encode` says."""
     return json.dumps(encode(value), allow_nan=False, ensure_ascii=False, indent=indent)
 
 
@@ -85,10 +86,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """All rows, a line each, in place of what was there; atomically, as `write_text`."""
     write_text(path, "".join(dumps(row) + "\n" for row in rows))
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
+    """One line more. A kill may cut it short, which readers of rows allow for."""
     with open(path, "a", encoding="utf8") as file:
         file.write(dumps(row) + "\n")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,6 +35,7 @@ _SHORT = {
 }
 
 KINDS = tuple(_PACKAGES)
+_REFERENCE = re.compile(r" \([^()]*module docstring[^()]*\)")
 
 
 class Entry(NamedTuple):
@@ -80,7 +82,8 @@ def _entry(package: str, module: str, class_name: str, names: dict[str, str]) ->
 
 @functools.cache  # a comparison of a thousand runs asks for every name thousands of times
 def _summary(module: str, class_name: str) -> str:
-    """First line of the class docstring, or of the module's where the class refers to it; read as text."""
+    """First line of the class docstring, or of the module's where the class refers to it; read as text, and without
+    the bracket that sends a reader of the code to the module's docstring."""
     parent, _, leaf = module.rpartition(".")
     spec = find_spec(parent)
     if spec is None or not spec.submodule_search_locations:
@@ -93,4 +96,4 @@ def _summary(module: str, class_name: str) -> str:
     classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == class_name]
     of_class = (ast.get_docstring(classes[0]) if classes else None) or ""
     text = of_module if not of_class or of_class.lower().startswith("see module") else of_class
-    return text.strip().split("\n")[0].rstrip(".")
+    return _REFERENCE.sub("", text.strip().split("\n")[0]).rstrip(".")

@@ -36,7 +36,7 @@ Compiled programs are kept in JAX's persistent cache, so a second run starts fas
 that is set, else under the user's cache directory (~/.cache/ravine). Deleting it is safe."""
 
 _SOLVE = """\
-options of the parts, by the names of the Python classes:
+options of the parts, arguments of their Python classes (python -c "import ravine; help(ravine.problems.Burgers1D)"):
   --problem.NAME VALUE     an option of the problem, such as --problem.viscosity 0.01
   --model.NAME VALUE       an option of the model, such as --model.width 32
   --set PART.NAME=VALUE    an option of a method or sampler, such as --set lm.damping=1e-3
@@ -113,7 +113,7 @@ def _parser(command: str) -> _Parser:
         "export": _export,
     }
     options[command](parser)
-    parser.add_argument("--json", action="store_true", help="machine-readable output only, on stdout")
+    parser.add_argument("--json", action="store_true", help="machine-readable output only (JSON), on stdout")
     return parser
 
 
@@ -132,7 +132,7 @@ def _solve(parser: _Parser) -> None:
 def _compare(parser: _Parser) -> None:
     parser.add_argument("problems", metavar="PROBLEM[,...]", help="names from `ravine list problems`")
     parser.add_argument("--methods", required=True, help="separated by commas: adam:500+lm,lm,ssbroyden,scipy/trf")
-    parser.add_argument("--seeds", type=_integer("--seeds", 1), default=3, help="runs of each, seeds 0, 1, ... (3)")
+    parser.add_argument("--seeds", type=_integer("--seeds", 1), default=3, help="runs of each, seeds from 0 on (3)")
     parser.add_argument(
         "--workers",
         type=_integer("--workers", 1),
@@ -140,7 +140,7 @@ def _compare(parser: _Parser) -> None:
     )
     parser.add_argument("--scheduler", metavar="ADDRESS", help="make the runs on the workers of this Dask scheduler")
     parser.add_argument("--memory", type=_sentence(parse_memory), help="end a run that holds more, such as 4GiB (none)")
-    parser.add_argument("--wall", type=_sentence(parse_wall), help="end a run that takes longer in all: 10min (none)")
+    parser.add_argument("--wall", type=_sentence(parse_wall), help="end a run that takes longer, such as 10min (none)")
     _run_options(parser)
     parser.add_argument(
         "--continue",
@@ -167,9 +167,11 @@ def _compare(parser: _Parser) -> None:
 
 
 def _run_options(parser: _Parser) -> None:
-    parser.add_argument("--budget", default="60s", help="60s, 5m, 2000steps, 1e5evaluations; the first one spent (60s)")
+    several = "60s, 5m, 2000steps or 1e5evaluations; of several, joined by commas, the first one spent ends a run (60s)"
+    parser.add_argument("--budget", default="60s", help=several)
     parser.add_argument("--target", type=_positive("--target"), help="stop once the relative L2 error is this small")
-    parser.add_argument("--sampler", help="a name from `ravine list samplers` (default: points guarded, else fixed)")
+    guarded = "a name from `ravine list samplers` (default: guard where points can be drawn anew, else fixed)"
+    parser.add_argument("--sampler", help=guarded)
     parser.add_argument("--set", action="append", default=[], metavar="PART.NAME=VALUE", help="see below; repeatable")
     parser.add_argument(
         "--out",
@@ -180,7 +182,7 @@ def _run_options(parser: _Parser) -> None:
 
 
 def _resume(parser: _Parser) -> None:
-    parser.add_argument("run", metavar="RUN", help="the folder of a `ravine solve` run")
+    parser.add_argument("run", metavar="RUN", help="the folder of a run, of `solve` or inside a comparison")
 
 
 def _report(parser: _Parser) -> None:

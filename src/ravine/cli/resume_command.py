@@ -31,7 +31,8 @@ def run(request: argparse.Namespace) -> int:
             print(f"{folder} is finished already: {found['status']}. {found.get('reason', '')}")
         return 0
     if "task" not in found:
-        raise Usage(f"{folder}: was not started by `ravine solve`; call ravine.minimize again with its checkpoint.")
+        again = f"ravine.resume({str(folder)!r}), or the same call of minimize with its checkpoint"
+        raise Usage(f"{folder}: was started from Python; go on there: {again}.")
     if not _has_checkpoint(folder):
         raise Usage(f"{folder}: holds no checkpoint to go on from; start it again: {found.get('command')}")
     try:
@@ -56,7 +57,7 @@ def load_run_start(folder: Path) -> dict:
     except ValueError:
         raise ValueError(f"{path}: is not JSON; it was cut short or written by another program.") from None
     if not isinstance(found, dict) or "status" not in found:
-        raise ValueError(f"{path}: is not a record of a run.")
+        raise ValueError(f"{path}: is not a record of a run: it lacks a status; name the folder of one.")
     return found
 
 

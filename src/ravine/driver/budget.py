@@ -54,7 +54,7 @@ class Budget:
             try:
                 value = float(number)
             except ValueError:
-                raise ValueError(f"budget {part.strip()!r}: {number!r} is not a number.") from None
+                raise ValueError(f"budget {part.strip()!r}: {number!r} is not a number; write, say, 60s.") from None
             if not 0 < value < math.inf:
                 raise ValueError(f"budget {part.strip()!r}: write a positive number and a unit, such as 60s.")
             if unit in _STEPS:

@@ -38,8 +38,10 @@ def partition(params: Params, trainable: Any, bounds: Any, dtype: str) -> tuple[
     leaves = jax.tree.leaves(moving)
     if not leaves:
         raise ValueError("params: there is nothing to train; no floating-point array leaf is marked trainable.")
-    if any(jnp.issubdtype(x.dtype, jnp.complexfloating) for x in leaves):
-        raise TypeError("params: a leaf is complex; store its real and imaginary parts as two real arrays.")
+    for path, leaf in jax.tree_util.tree_leaves_with_path(moving):
+        if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+            where = jax.tree_util.keystr(path)
+            raise TypeError(f"params{where}: a leaf is complex; store its real and imaginary parts as two real arrays.")
     moving, frozen = cast(moving, dtype), cast(frozen, dtype)
     box = cast(_box(bounds, params, mask, moving, dtype), dtype)
     return (moving if box is None else box.inverse(moving)), Partition(Bind(frozen), box)

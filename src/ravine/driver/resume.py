@@ -43,11 +43,11 @@ def resume(folder: str | Path, *, budget: Budget | None = None, progress: Callab
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"{path.parent} holds no run: there is no run.json in it.")
+        raise ValueError(f"{path.parent} holds no run: there is no run.json in it; name the folder given as out.")
     try:
         stored = json.loads(path.read_text(encoding="utf8"))
     except ValueError:
         stored = None
     if not isinstance(stored, dict):
-        raise ValueError(f"{path} is not a record of a run.")
+        raise ValueError(f"{path} is not a record of a run: it was cut short or written by another program.")
     return stored

@@ -81,8 +81,9 @@ def solve(
     target    a number on the main metric (relative L2), or {name: number}
     sampler   a Sampler or its name; the point guard by default where residual rows can be drawn anew, else fixed points
     sizes     {equation: number of points}, the problem's own by default
-    out       folder for run.json, rows.jsonl, fields.npz and checkpoint/; a non-empty one is refused
+    out       folder for run.json, rows.jsonl, params.npz, fields.npz and checkpoint/; a non-empty one is refused
     description  entries for run.json (name, command, ...)
+    every, precision, checkpoint, callbacks, progress  as in `minimize`
 
     Returns a Run; `run.params` is {"model": ..., "coefficients": {...}}. Raises LookupError for an unknown name,
     ValueError or TypeError for other wrong input, in one sentence.

@@ -35,7 +35,7 @@ def as_target(target: Any, main: str, metrics: list[str]) -> Target:
     limits = {}
     for name, value in named.items():
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or not value > 0:
-            raise ValueError(f"target {name}={value!r}: must be a positive number.")
+            raise ValueError(f"target {name}={value!r}: must be a positive number, such as 1e-6.")
         if name in ("loss", "grad_norm"):
             limits[name] = float(value)
         elif name in metrics:

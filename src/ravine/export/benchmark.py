@@ -86,8 +86,7 @@ def _real(cls: type) -> dict[str, float]:
 
 def _about(entry: Entry) -> dict[str, str]:
     module = entry.module.rpartition(".")[0]  # the public table: ravine.problems, ravine.methods
-    summary = entry.summary.partition(" (see ")[0]
-    return {"name": entry.name, "class_name": entry.class_name, "module": module, "summary": summary}
+    return {"name": entry.name, "class_name": entry.class_name, "module": module, "summary": entry.summary}
 
 
 def _readme(render: Any, problems: Sequence[Entry], methods: Sequence[Entry]) -> str:

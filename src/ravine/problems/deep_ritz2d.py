@@ -9,7 +9,7 @@ Equations    energy: z = (u, u_x, u_y), φ(z, x) = ½|∇u|² - f u, convex in z
 Character    linear, elliptic; the loss is an energy, negative at the solution, no residual. Its gap is the squared H1
              error, so an error of 1e-8 is below rounding of the energy. Quadrature too coarse for the model gives
              an energy below E(u*): the score checks this with a finer rule.
-Good values  hard boundary, tanh 2-24-24-1, 40 x 40 Gauss points.
+Good values  hard boundary, tanh 2-24-24-1, 40 x 40 Gauss points, 3e-9.
 Reference    exact. E & Yu, Commun. Math. Stat. 6 (2018), arXiv:1710.00211.
 """
 

@@ -58,7 +58,7 @@ CURVES: dict[str, Callable] = {"thurber": _thurber, "mgh09": _mgh09, "boxbod": _
 
 
 class NonlinearFit(Parametric):
-    """Fit of a curve with certified parameters (see the module docstring).
+    """Fit of a curve to one of four data sets of NIST with certified parameters (see the module docstring).
 
     `dataset` is thurber, mgh09, boxbod or rat43; `start` 1 or 2, the far or the near of NIST's two starts. Data
     and start are the same for every seed. Raises ValueError for other values.

@@ -61,6 +61,9 @@ class JaxoptLBFGS(Stepped):
     counted: ClassVar[bool] = True
     memory: int = 50
 
+    def __post_init__(self):
+        positive(self.name, memory=self.memory)
+
     def solver(self, view: View) -> Solver:
         import jaxopt
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from .optax_solvers import adam, searched
+from .optax_solvers import adam, positive, searched
 from .stepping import Solver, Stepped
 from .view import View
 
@@ -20,6 +20,11 @@ class _SelfScaled(Stepped):
     transformation: ClassVar[str]
     adam: int = 0
     learning_rate: float = 1e-3
+
+    def __post_init__(self):
+        positive(self.name, learning_rate=self.learning_rate)
+        if self.adam < 0:
+            raise ValueError(f"{self.name}: adam={self.adam!r} must be a number of steps, 0 for none.")
 
     def solver(self, view: View) -> Solver:
         from jno import optimizers

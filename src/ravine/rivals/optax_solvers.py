@@ -46,6 +46,9 @@ class OptaxLBFGS(Stepped):
     counted: ClassVar[bool] = True
     memory: int = 50
 
+    def __post_init__(self):
+        positive(self.name, memory=self.memory)
+
     def solver(self, view: View) -> Solver:
         import optax
 

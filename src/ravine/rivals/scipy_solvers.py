@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..types import Structure
+from .optax_solvers import positive
 from .rival import Rival
 from .track import Track
 from .view import View
@@ -83,6 +84,9 @@ class SciPyLBFGSB(_Minimize):
     max_search: int = 50
     ftol: float = 0.0
     gtol: float = 0.0
+
+    def __post_init__(self):
+        positive(self.name, memory=self.memory, max_search=self.max_search)
 
     def options(self) -> dict[str, Any]:
         tolerances = {"ftol": self.ftol, "gtol": self.gtol}

@@ -8,8 +8,11 @@ from .base import Look, Sampler
 
 
 class Fixed(Sampler):
-    """The points never move. Safe where the rows outnumber what the model can fit between them; the run's last
-    look at a fresh pool still names a spurious solution."""
+    """The points never move.
+
+    Safe where the rows outnumber what the model can fit between them; the run's last look at a fresh pool still names
+    a spurious solution. Cost: nothing.
+    """
 
     every: int | None = eqx.field(default=None, init=False)
 

@@ -12,6 +12,7 @@ from .base import Look, Sampler, check_every, drawn
 class Fresh(Sampler):
     """All points (and their quadrature weights) redrawn every `every` steps.
 
+    Cost of an act: one draw on the host, no residual evaluation.
     Raises ValueError unless `every` is a positive integer.
     """
 

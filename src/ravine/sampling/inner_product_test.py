@@ -17,7 +17,7 @@ from .norm_test import AbstractGrowing
 
 
 class InnerProductTest(AbstractGrowing):
-    """Batches that double while the part of the noise along the gradient exceeds θ, or that across it ν, times it.
+    """Batches that double while their noise along the gradient exceeds θ times it, or their noise across it ν times it.
 
     `size`: the first. `theta`: θ in (0, 1). `nu`: ν > 0. `every`: steps between two tests. Raises ValueError for values
     outside.

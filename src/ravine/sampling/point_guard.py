@@ -8,8 +8,8 @@ At each look, for every movable term, with q = mean |r|² on a fresh pool / mean
     3rd alarm in a row    while N is below `growth` times the first, N doubles instead, new points drawn from p
 
 Points that the problem calls unresolvable (beside a singularity of its data) count for nothing and stay where they are.
-Deterministic given the seed; not a descent method: the loss jumps when points change. N only doubles, since a new
-N means a new compilation, on the clock; by default it does not. Cost of a look: pool + 1 residual evaluations.
+Deterministic given the seed. The loss jumps when points change. N only doubles, since a new N means a new compilation,
+on the clock; by default it does not. Cost of a look: pool + 1 residual evaluations.
 Measured with Levenberg-Marquardt, 40 s of one core, seed 0: Burgers (nu = 0.01/pi) with fixed points ends at training
 loss 2e-13 and error 6e-4 (q = 6e7), with the guard at 2e-7, with growth 2 at 4e-7. Leaving the largest 0.3 % of the
 residuals out of q and p ends at 5e-5: they mark the shock.
