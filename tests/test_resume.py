@@ -176,6 +176,17 @@ def test_the_work_of_a_look_ends_no_run_on_points_it_never_trained_on():
         assert run.summary["points_moved"] == (run.steps - 1) // 2, evaluations
 
 
+def test_checkpoints_are_rarer_where_one_takes_long(tmp_path, monkeypatch):
+    steps, save = [], loop.persist.save
+    monkeypatch.setattr(loop.persist, "save", lambda run, end: (steps.append(run.k), save(run, end)))
+    monkeypatch.setattr(loop, "_CHECKPOINT_SECONDS", 1e-6)
+    for quick, expected in ((1e9, [0, *range(13), 12]), (1e-9, [0, 12])):
+        monkeypatch.setattr(loop, "_QUICK_SAVE", quick)
+        steps.clear()
+        rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=12), checkpoint=tmp_path / str(quick))
+        assert steps == expected  # the first before the clock starts, the last when it has stopped
+
+
 # -- bad checkpoints -------------------------------------------------------------------------------------------
 
 

@@ -44,12 +44,10 @@ def write(folder: Path, step: int, arrays: dict[str, np.ndarray], meta: dict[str
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"step-{step:012d}.npz"
     text = np.frombuffer(dumps(meta).encode(), dtype=np.uint8)
-    buffer = io.BytesIO()
     entries: dict[str, Any] = {_META: text, **arrays}
-    np.savez(buffer, **entries)
     temporary = folder / f".{path.name}.{os.getpid()}.tmp"
-    with open(temporary, "wb") as file:
-        file.write(buffer.getbuffer())
+    with open(temporary, "wb") as file:  # straight into the file: a state may take half of the memory
+        np.savez(file, **entries)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -22,7 +22,8 @@ from .setup import End, Setup
 from .target import Target
 
 _CALL_SECONDS = 0.4  # a device call is cut near this length, so that budgets and Ctrl-C are heard
-_CHECKPOINT_SECONDS = 10.0
+_CHECKPOINT_SECONDS = 10.0  # between two checkpoints, and longer in proportion where one takes more than
+_QUICK_SAVE = 0.5
 # What a step, a change of stage or a look may change, besides rows, objective and watch.
 _MOVING = ("k", "params", "state", "streaks", "totals", "checks", "stage", "stage_start", "ended", "pending")
 _MOVING += ("recorded", "last")
@@ -49,7 +50,7 @@ class Loop:
         self.watch = Watch(setup, objective)
         self.checks = 0  # evaluations of value and gradient for the record of a noisy method, off the clock
         self._step_seconds = 0.0
-        self._saved_at = time.perf_counter()
+        self._saved_at, self._saving = time.perf_counter(), 0.0
         self.pending: dict[str, Any] | None = None
         self.recorded = -1
         self._row_params = params
@@ -170,7 +171,7 @@ class Loop:
             self._sample()
         end = self._observe() if self.pending is None and self._records(self.k) else None
         end = end or spent
-        if time.perf_counter() - self._saved_at > _CHECKPOINT_SECONDS:
+        if time.perf_counter() - self._saved_at > _CHECKPOINT_SECONDS * max(1.0, self._saving / _QUICK_SAVE):
             self.save()
         return end
 
@@ -361,6 +362,8 @@ class Loop:
     def save(self, finished: Mapping[str, Any] | None = None) -> None:
         """Write a checkpoint of everything that decides the next step, off the clock."""
         if self.setup.checkpoint is not None:
+            begin = time.perf_counter()
             with self.clock.off():
                 persist.save(self, finished)
             self._saved_at = time.perf_counter()
+            self._saving = self._saved_at - begin
