@@ -322,6 +322,21 @@ def test_the_gain_ratio_keeps_its_books(method):
         np.testing.assert_allclose(factors, np.round(factors), atol=1e-9)  # every radius is a power of two here
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_where_values_are_rounding_the_gain_ratio_is_made_of_gradients(dtype):
+    """½p² whose value is said to rise by two ulp: the step to its minimum has the ratio ½ of ½|g|² to |g|²."""
+    higher = 1 + 2 * jnp.finfo(dtype).eps
+
+    def value(p):
+        bowl = 0.5 * p @ p
+        return jax.lax.stop_gradient(jnp.where(p[0] > 0, 1.0, higher) - bowl) + bowl
+
+    objective, params, method = Scalar(value), jnp.full(1, 1e-5, dtype), AR1()
+    step = jax.jit(lambda p: method.step(objective, p, method.init(objective, p, key=None), key=None))(params)
+    assert int(step.info.status) == Status.OK and step.params[0] == 0
+    np.testing.assert_allclose(step.info.scalars["rho"], 0.5, rtol=1e-6)
+
+
 def test_sigma_settles_near_the_curvature():
     q = quadratic(np.full(4, 7.0))
     for first in (1e-6, 1e6):

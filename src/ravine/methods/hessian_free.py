@@ -38,7 +38,8 @@ from jaxtyping import Array, Float
 
 from ..checks import require_choice, require_count, require_real
 from ..globalize.armijo import armijo
-from ..globalize.wolfe import NOISE, along, flat_gradient
+from ..globalize.rounding import drowns
+from ..globalize.wolfe import along, flat_gradient
 from ..linalg.conjugate_gradients import Rest, grid, to_rest
 from ..method import Method
 from ..types import Info, Status, Step, Structure, counts
@@ -122,8 +123,7 @@ class HessianFree(Method):
         evaluate = along(objective, unravel, theta, d)
         found = armijo(evaluate, value, slope, grad, jnp.ones_like(value), c1=self.c1, max_trials=self.max_trials)
         predicted = -found.t * slope - 0.5 * found.t**2 * (along_d @ along_d)
-        drowned = jnp.abs(value - found.value) <= NOISE * jnp.abs(value)
-        decrease = jnp.where(drowned, -0.5 * found.t * (slope + found.grad @ d), value - found.value)
+        decrease = jnp.where(drowns(found.value, value), -0.5 * found.t * (slope + found.grad @ d), value - found.value)
         rho = jnp.where(found.moved, decrease / jnp.where(found.moved, predicted, 1.0), 0.0)
         raised = (found.t < 1) | ~(rho >= POOR)
         factor = jnp.where(raised, RAISE, jnp.where(rho > GOOD, LOWER, 1.0))
