@@ -6,9 +6,21 @@ import pytest
 from finite_sums import gradient_on, logistic, regression, trajectories
 from small import FIT, residual, start, steady
 
-from ravine import Budget, minimize
+from ravine import Budget, Stages, minimize
 from ravine.finite_sum import batch_sizes, draw, is_affine
-from ravine.methods import SAGA, SARAH, SGD, STORM, SVRG, Adam, MUlSTREG, MultilevelMonteCarlo
+from ravine.methods import (
+    ASNTR,
+    SAGA,
+    SARAH,
+    SGD,
+    STORM,
+    SVRG,
+    Adam,
+    Averaged,
+    MUlSTREG,
+    MultilevelMonteCarlo,
+    StochasticLBFGS,
+)
 from ravine.objective import LeastSquares, Term
 from ravine.registry import find
 from ravine.views import bounds_on
@@ -341,6 +353,22 @@ def test_a_batch_larger_than_the_sum_is_noted():
             sampler = find("samplers", name).load()(size=size)
             run = minimize(OBJECTIVE, ZERO, SGD(0.1, momentum=None), sampler=sampler, budget=Budget(steps=1))
             assert [note.partition(": ")[2] for note in run.summary["notes"]] == notes
+
+
+def test_a_sample_of_a_method_that_cannot_be_had_is_noted():
+    two = LeastSquares({name: OBJECTIVE.parts["fit"] for name in "ab"})
+
+    def notes(method, objective=OBJECTIVE):
+        return minimize(objective, ZERO, method, budget=Budget(steps=1)).summary["notes"]
+
+    assert notes(SAGA(batch=N)) == notes(SGD(0.1)) == []
+    assert notes(SAGA(batch=N + 1)) == ["SAGA(batch=61): there are 60 rows, so a batch has 60"]
+    assert notes(Averaged(SAGA(batch=N + 1))) == notes(SAGA(batch=N + 1))
+    assert notes(STORM(batch=1), two) == ["STORM(batch=1): each of 2 terms gives a row, so a batch has 2"]
+    both = notes(ASNTR(batch=20, extra=61)) + notes(StochasticLBFGS(batch=100, pair_batch=70))
+    assert [note.count("there are 60 rows") for note in both] == [1, 2]
+    twice = Stages((SAGA(batch=99), 1), SVRG(batch=99))
+    assert [note.partition("(")[0] for note in notes(twice)] == ["SAGA", "SVRG"]
 
 
 def test_methods_that_cannot_live_with_batches_are_refused():

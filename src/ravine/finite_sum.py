@@ -50,6 +50,16 @@ def batch_sizes(sizes: Mapping[str, int], batch: int) -> dict[str, int]:
     return share
 
 
+def not_as_asked(batch: int, sizes: Mapping[str, int]) -> str | None:
+    """What `batch_sizes` makes of a number of rows that cannot be had, for the record of a run; None where it can."""
+    rows = sum(sizes.values())
+    if batch > rows:
+        return f"there are {rows} rows, so a batch has {rows}"
+    if batch < len(sizes):
+        return f"each of {len(sizes)} terms gives a row, so a batch has {len(sizes)}"
+    return None
+
+
 def draw(
     key: PRNGKeyArray, sizes: Mapping[str, int], batch: int | Mapping[str, int], replace: bool = False
 ) -> dict[str, Int[Array, " b"]]:

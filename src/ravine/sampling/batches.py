@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 
-from ..finite_sum import batch_sizes, draw
+from ..finite_sum import batch_sizes, draw, not_as_asked
 from ..types import Structure
 from .base import Look, Sampler, rng
 
@@ -69,12 +69,10 @@ def needs_finite_sum(sampler: Sampler, objective) -> str | None:
     )
 
 
-def too_large(sampler: Any, objective) -> str | None:
-    """That a batch is smaller than it was asked to be, because there are not so many rows."""
-    rows = sum(objective.sizes.values())
-    if sampler.size <= rows:
-        return None
-    return f"{type(sampler).__name__}(size={sampler.size}): there are {rows} rows, so a batch has {rows}"
+def about_size(sampler: Any, objective) -> str | None:
+    """That a batch has another size than was asked for, because of how many rows or terms there are."""
+    why = not_as_asked(sampler.size, objective.sizes)
+    return why and f"{type(sampler).__name__}(size={sampler.size}): {why}"
 
 
 def shared_out(objective, size: int) -> Shares:
@@ -92,7 +90,7 @@ class AbstractBatches(Sampler):
         return needs_finite_sum(self, objective)
 
     def remark(self, objective) -> str | None:
-        return too_large(self, objective)
+        return about_size(self, objective)
 
     def period(self, method) -> int | None:
         return None
