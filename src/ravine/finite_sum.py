@@ -80,17 +80,20 @@ def term_gradients(objective, name: str, params: Params) -> tuple[Float[Array, "
     One reverse sweep of one point, vmapped. Memory n P: give it `objective.rows(idx)` where n is large.
     """
     term = objective.parts[name]
-
-    def row(p: Params, x: Any) -> Array:
-        return objective.integrand(name, jnp.reshape(term.fn(p, x), (-1,)), x)
-
-    def one(x: Any) -> tuple[Array, Array]:
-        value, grad = jax.value_and_grad(row)(params, x)
-        return value, ravel_pytree(grad)[0]
-
-    values, grads = jax.vmap(one)(term.points)
+    values, grads = jax.vmap(lambda x: row_gradient(objective, name, params, x))(term.points)
     measure = term.measure(term.n)
     return measure * values, measure[:, None] * grads
+
+
+def row_gradient(objective, name: str, params: Params, x: Any) -> tuple[Float[Array, ""], Float[Array, " P"]]:
+    """(φ(z), Jᵀ∇φ(z)) of one row x of a term, without its mass m: one reverse sweep."""
+    term = objective.parts[name]
+
+    def row(p: Params) -> Array:
+        return objective.integrand(name, jnp.reshape(term.fn(p, x), (-1,)), x)
+
+    value, grad = jax.value_and_grad(row)(params)
+    return value, ravel_pytree(grad)[0]
 
 
 def row_gradients(objective, params: Params) -> dict[str, tuple[Float[Array, " n"], Float[Array, "n P"]]]:
