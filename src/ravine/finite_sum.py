@@ -66,12 +66,23 @@ def draw(
     """{term: (b_k,) row numbers}, uniform over [0, n_k), for `objective.rows`. Pure, jittable, sizes static.
 
     `batch`: rows in all, shared out by `batch_sizes`, or {term: b_k}. `replace=False`: no row twice in one batch, every
-    subset equally likely. Cost b, or min(b², n log n) without replacement. Raises ValueError where more rows are wanted
-    than there are.
+    subset equally likely, but not in every order: for a part of a batch see `draw_part`. Cost b, or min(b², n log n)
+    without replacement. Raises ValueError where more rows are wanted than there are.
     """
     shares = batch if isinstance(batch, Mapping) else batch_sizes(sizes, batch)
     keys = jr.split(key, len(sizes))
     return {name: _rows(k, n, shares[name], replace, name) for k, (name, n) in zip(keys, sizes.items(), strict=True)}
+
+
+def draw_part(
+    key: PRNGKeyArray, rows: Mapping[str, Int[Array, " b"]], batch: int | Mapping[str, int]
+) -> dict[str, Int[Array, " c"]]:
+    """A uniform part of rows that were drawn, `batch` as in `draw`: {term: (c_k,) row numbers}.
+
+    Not the first ones: the subsets of `draw` are uniform as sets, and the last rows of a term come late in them.
+    """
+    places = draw(key, {name: index.shape[0] for name, index in rows.items()}, batch)
+    return {name: index[places[name]] for name, index in rows.items()}
 
 
 def term_gradients(objective, name: str, params: Params) -> tuple[Float[Array, " n"], Float[Array, "n P"]]:
