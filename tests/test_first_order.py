@@ -259,9 +259,8 @@ def test_polyak_steps_never_move_away_from_the_solution():
 
 
 def test_relaxation_scales_the_step_before_its_growth_is_bounded():
-    q = quadratic(SPECTRUM)
-    path = follow(Polyak(relaxation=0.5, growth=1.02), q.objective, np.zeros(15), 60)
-    t, whole = path.infos.scalars["step_size"], 0.5 * path.infos.value / path.infos.grad_norm**2
+    infos = follow(Polyak(relaxation=0.5, growth=1.02), quadratic(SPECTRUM).objective, np.zeros(15), 60).infos
+    t, whole = infos.scalars["step_size"], 0.5 * infos.value / infos.grad_norm**2
     np.testing.assert_allclose(t, np.minimum(whole, np.concatenate([[np.inf], 1.02 * t[:-1]])), rtol=1e-12)
     assert np.any(t < 0.99 * whole)
 

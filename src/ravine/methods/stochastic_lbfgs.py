@@ -70,9 +70,10 @@ def damped(memory: Memory, s: Array, y: Array) -> tuple[Array, Array]:
 class StochasticLBFGS(Method):
     """Stochastic L-BFGS: damped pairs from overlapping samples or from Hessian-vector products, fixed step length.
 
-    `pairs`: "overlap" or "sqn". `learning_rate`: α. `batch`: rows of S, all where there are not so many. `pair_batch`:
-    rows of O (at most half of S) or of T. `every`: steps from pair to pair, None for 1 (overlap) or 10 (sqn). `memory`:
-    m. `first_step`: the longest step before the first pair. Raises ValueError or TypeError for options out of range.
+    `pairs`: "overlap" or "sqn". `learning_rate`: α. `batch`: rows of S, all where there are not so many ("overlap": at
+    least two of a term). `pair_batch`: rows of O (at most half of S) or of T. `every`: steps from pair to pair, None
+    for 1 (overlap) or 10 (sqn). `memory`: m. `first_step`: the longest step before the first pair. Raises ValueError or
+    TypeError for options out of range.
     """
 
     pairs: str = eqx.field(static=True, default="overlap")
