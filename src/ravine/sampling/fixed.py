@@ -1,4 +1,8 @@
-"""Fixed points: the ones the run started with, to the end."""
+"""Fixed points: the ones the run started with, to the end.
+
+Needs      nothing.
+Cost       none.
+"""
 
 from __future__ import annotations
 
