@@ -63,8 +63,8 @@ class Method(eqx.Module):
         """
         if Structure.FINITE_SUM not in self.needs:
             return None
-        asked = {name: getattr(self, name) for name in SAMPLES if hasattr(self, name)}
-        found = {f"{name}={n}": not_as_asked(n, objective.sizes) for name, n in asked.items()}
+        asked = {name: getattr(self, name, None) for name in SAMPLES}
+        found = {f"{k}={n}": not_as_asked(n, objective.sizes) for k, n in asked.items() if isinstance(n, int)}
         parts = [f"{type(self).__name__}({option}): {why}" for option, why in found.items() if why]
         return "; ".join(parts) or None
 

@@ -4,7 +4,8 @@
 
 The points themselves stay. Every term gives at least one row, shares in proportion to n_k (`finite_sum.batch_sizes`).
 A batch is frozen for a whole step, line searches and damping trials included, and the state is refreshed on it before
-the step. `size` is static, so thousands of steps are one device call; another size is another compilation.
+the step: what a method compares are values on the same rows, and a decrease is one of L_B, not of L. `size` is static,
+so thousands of steps are one device call; another size is another compilation.
 With a constant step length the loss does not converge: it ends at a floor proportional to step × variance / b. A method
 that compares gradients across steps (L-BFGS, nonlinear CG) is refused; an optax.lbfgs wrapped by the caller compares
 them too and cannot be told from its type. The record holds loss and gradient norm over all rows, off the clock.
