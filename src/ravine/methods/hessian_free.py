@@ -20,7 +20,8 @@ Memory     K P, K = 1 + log_1.3(max_iterations), and the intermediates of one sw
 Deviations (1) the first λ is `damping` times the curvature along the first gradient, so scaling the loss changes
            nothing; (2) c is exact, not a sum of squared gradients; (3) a start of CG that is worse than zero is
            replaced by zero; (4) ρ belongs to the step taken, and near rounding the decrease is taken from gradients;
-           (5) structural damping, for recurrent networks, is not offered.
+           (5) structural damping, for recurrent networks, is not offered; (6) λ is raised, too, where the search had to
+           shorten the step.
 Reference  Martens (2010), ICML; Martens & Sutskever (2012), in Neural Networks: Tricks of the Trade (δ);
            Schraudolph (2002), Neural Comput. 14 (products with G).
 """
