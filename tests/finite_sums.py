@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from ravine.finite_sum import batch_sizes, draw
 from ravine.objective import Composite, LeastSquares, Term
 
 jnp = jax.numpy
@@ -61,3 +62,13 @@ def trajectories(method, objective, start, steps, seeds, watch):
 
     keys = jax.random.split(jax.random.key(11), seeds)
     return jax.vmap(lambda k: run(method, objective, start, k))(keys)
+
+
+def path_of(method, objective, start, steps):
+    """(w entering each step, infos, rows of the term "fit" that `draw` gives each step's key), one run of a sum that
+    `regression` made."""
+    where, infos = trajectories(method, objective, start, steps, 1, lambda params, info: (params["w"], info))
+    keys = jax.random.split(jax.random.split(jax.random.key(11), 1)[0], steps)
+    shares = batch_sizes(objective.sizes, method.batch)
+    drawn = [np.asarray(draw(k, objective.sizes, shares)["fit"]) for k in keys]
+    return np.asarray(where[0]), jax.tree.map(lambda x: np.asarray(x[0]), infos), drawn

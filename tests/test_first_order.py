@@ -162,6 +162,9 @@ def test_backtracked_momentum_is_monotone_and_its_gradient_steps_satisfy_armijo(
     reached = jax.vmap(rosenbrock)(jnp.asarray(plain))
     assert np.all(reached <= values - 0.5 * t * norms**2 + 1e-9 * values)
     assert 0 < path.infos.scalars["restarted"].sum() < 150
+    trials = path.infos.counts.residual - 1 - path.infos.scalars["restarted"].astype(int)
+    np.testing.assert_allclose(path.states.first[1:][t > 0], np.where(trials == 1, 1.1 * t, t)[t > 0], rtol=1e-12)
+    assert {1, 2} <= set(np.minimum(trials[t > 0], 2))
 
 
 def far_from_zero(method, steps):
@@ -253,6 +256,13 @@ def test_polyak_steps_never_move_away_from_the_solution():
             assert gap.min() <= norms.max() * errors[0] / np.sqrt(200)
         else:
             assert np.any(t < 0.99 * gap / norms**2)
+
+
+def test_relaxation_scales_the_step_before_its_growth_is_bounded():
+    infos = follow(Polyak(relaxation=0.5, growth=1.02), quadratic(SPECTRUM).objective, np.zeros(15), 60).infos
+    t, whole = infos.scalars["step_size"], 0.5 * infos.value / infos.grad_norm**2
+    np.testing.assert_allclose(t, np.minimum(whole, np.concatenate([[np.inf], 1.02 * t[:-1]])), rtol=1e-12)
+    assert np.any(t < 0.99 * whole)
 
 
 def test_polyak_on_a_kink():

@@ -62,6 +62,22 @@ def test_at_high_damping_no_iterate_is_better_than_the_last():
     np.testing.assert_allclose(path.params[1] - path.params[0], dense, rtol=1e-8, atol=1e-12)
 
 
+def test_cg_starts_from_a_part_of_the_last_direction():
+    """With one iteration: x₁ = x₀ + α r₀ from x₀ = δ·previous, α = |r₀|²/r₀ᵀBr₀."""
+    damping, decay = 20.0, 0.5
+    local = FIT.linearize(jnp.asarray(START))
+    system, b = np.asarray(local.gram()) + damping * np.eye(12), -np.asarray(local.grad)
+    previous = np.linalg.solve(system, b) + 0.01 * np.linalg.norm(b) / damping
+    begun = begin(FIT, START, damping)._replace(previous=jnp.asarray(previous))
+    path = follow(HessianFree(max_iterations=1, decay=decay), FIT, START, 1, begun)
+    r = b - decay * system @ previous
+    move = decay * previous + (r @ r) / (r @ system @ r) * r
+    t = path.infos.scalars["step_size"][0]
+    assert t > 0
+    np.testing.assert_allclose(path.params[1] - path.params[0], t * move, rtol=1e-8, atol=1e-12)
+    np.testing.assert_allclose(path.states.previous[1], move, rtol=1e-8, atol=1e-12)
+
+
 def test_a_least_squares_problem_to_ten_digits():
     data = np.random.default_rng(0).normal(size=(30, 7)) * np.logspace(0, 1.5, 7)
     linear = LeastSquares(Term(lambda p, x: x[:6] @ p - x[6], data))

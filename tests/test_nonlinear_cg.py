@@ -94,6 +94,17 @@ def test_directions_follow_the_formula_and_powells_restarts(beta):
     assert far > 0 and old_age > 0 and far + old_age < 60  # both kinds of restart were seen, and steps without
 
 
+def test_the_first_trial_promises_the_change_of_the_last_step():
+    """t₋ dᵀ₋g₋/dᵀg, seen where the search took its first trial."""
+    path = follow(NonlinearCG(c2=0.9), ROSENBROCK, ROSENBROCK_START, 60)
+    slope = np.sum(path.states.direction[:-1] * path.states.grad[:-1], axis=1)
+    t, change = path.infos.scalars["step_size"], path.states.change[:-1]
+    np.testing.assert_allclose(path.states.change[1:], t * slope, rtol=1e-9)
+    once = (path.infos.scalars["trials"] == 1) & (change < 0) & (t > 0)
+    assert once.any()
+    np.testing.assert_allclose(t[once], (change / slope)[once], rtol=1e-9)
+
+
 def test_the_hager_zhang_truncation_acts_where_the_formula_is_very_negative():
     d, old = np.array([1.0, 0.0]), np.array([-1.0, 0.0])
     new = np.array([0.0, 100.0])

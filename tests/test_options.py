@@ -102,6 +102,7 @@ PERTURBED = {
     ("*", "snapshot"): "random",
     ("saga", "storage"): "scalars",
     ("mlmc", "memory"): 0.0,
+    ("mlmc", "samples"): "xi",
     ("mulstreg", "threshold"): 0.9,
     ("mulstreg", "least"): 50.0,
     ("mulstreg", "factor"): 3.0,
@@ -141,7 +142,15 @@ ARC = LeastSquares({"arc": Term(lambda p, x: jnp.arctan(10.0 * p["x"]) * x[0], n
 SUM = LOGISTIC, ORIGIN
 # Where its radius soon falls below the first one, so that samples grow.
 GROWING = LOGISTIC, MINIMUM[0] + 0.1
-SCENES = (PLAIN, VALLEY, BOWL, LAYERS, NEAR, ARC, SUM, GROWING)
+# Rows that average over samples of their own.
+XI = np.random.default_rng(3).normal(size=(12, 8))
+NESTED = (
+    LeastSquares({"mean": Term(lambda p, x: jnp.mean(jnp.tanh(p["w"] * x["xi"] + x["t"])) - 0.3, {
+        "t": np.linspace(0.0, 1.0, 12), "xi": XI,
+    })}),
+    {"w": np.asarray(1.0)},
+)  # fmt: skip
+SCENES = (PLAIN, VALLEY, BOWL, LAYERS, NEAR, ARC, SUM, GROWING, NESTED)
 
 # Options about trials that fail: in the plain fit hardly any does.
 SCENARIOS = {
@@ -170,6 +179,7 @@ SCENARIOS = {
     ("shampoo", "max_precond_dim"): LAYERS,
     ("ar1", "increase"): VALLEY,
     ("fotr", "grow"): VALLEY,
+    ("mlmc", "samples"): NESTED,
 }
 
 

@@ -10,8 +10,8 @@ from logistic_sum import CONSISTENT, LOGISTIC, SIZE, START, TRUE, gap
 import ravine as rv
 from ravine.methods import StochasticLM, STORMTrustRegion
 from ravine.methods.growing_sample import Blocks
-from ravine.methods.random_model import blocks_for
-from ravine.objective import Composite
+from ravine.methods.random_model import blocks_for, part_of
+from ravine.objective import Composite, LeastSquares, Term
 from ravine.types import Status
 
 jnp = jax.numpy
@@ -77,6 +77,49 @@ def test_with_all_rows_a_step_of_slm_is_the_dense_regularised_one(radius):
     predicted = -(grad @ dense) - 0.5 * dense @ gram @ dense
     actual = float(LOGISTIC.value(jnp.asarray(POINT)) - LOGISTIC.value(jnp.asarray(POINT + dense)))
     np.testing.assert_allclose(infos.scalars["rho"][0], actual / predicted, rtol=1e-8)
+
+
+def looped(jaxpr, inside=False):
+    """Names of all operations inside a while loop of a program."""
+    for eqn in jaxpr.eqns:
+        if inside:
+            yield eqn.primitive.name
+        deeper = inside or eqn.primitive.name == "while"
+        programs = lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")  # noqa: E731
+        for leaf in jax.tree.leaves(list(eqn.params.values()), is_leaf=programs):
+            if programs(leaf):
+                yield from looped(getattr(leaf, "jaxpr", leaf), deeper)
+
+
+def test_slm_linearises_the_whole_sum_once_and_not_in_every_product():
+    wave = LeastSquares({"wave": Term(lambda p, x: jnp.sin(p @ x[:2]) - x[2], np.ones((7, 3)))})
+    method, theta = StochasticLM(batch=7), jnp.asarray([0.2, 0.3])
+
+    def step(theta):
+        return method.step(wave, theta, method.init(wave, theta, key=KEY), key=KEY).params
+
+    program = jax.make_jaxpr(step)(theta).jaxpr
+    assert "while" in str(program) and "sin" in str(program)
+    inside = set(looped(program))
+    assert "dot_general" in inside and not {"sin", "cos"} & inside
+
+
+@BOTH
+@pytest.mark.parametrize("part", [1, 2])
+def test_products_on_blocks_are_those_of_their_mean(cls, part):
+    """One block, several, and (part 1) all of them: CG to the end solves with the mean of their matrices."""
+    method = cls(batch=40, part=part, tolerance=1e-13, iterations=40)
+    radius, damped = (1.0, 1.0) if cls is StochasticLM else (1e3, 0.0)
+    blocks, params, grad = Blocks(LOGISTIC, 40, KEY), jnp.asarray(POINT), jnp.linspace(-1.0, 1.0, SIZE)
+    propose = jax.jit(lambda count: method.propose(blocks, count, params, grad, jnp.asarray(radius)))
+    for ratio in (1.0, 2.0, 8.0):
+        count = part_of(blocks_for(jnp.asarray(ratio), 2, blocks.number), part)
+        trial = propose(count)
+        chosen = [LOGISTIC] if int(count) == blocks.number else [blocks.block(i) for i in range(int(count))]
+        gram = np.mean([np.asarray(f.linearize(params).gram()) for f in chosen], axis=0)
+        dense = -np.linalg.solve(gram + damped * np.linalg.norm(grad) / radius * np.eye(SIZE), grad)
+        np.testing.assert_allclose(trial.move, dense, rtol=1e-7, atol=1e-10)
+        np.testing.assert_allclose(trial.predicted, -(grad @ dense) - 0.5 * dense @ gram @ dense, rtol=1e-8)
 
 
 def test_with_all_rows_a_step_of_storm_is_newtons_inside_and_as_long_as_the_radius_outside():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from ravine.finite_sum import batch_sizes, draw, row_gradients
+from ravine.finite_sum import batch_sizes, draw, draw_part, row_gradients
 from ravine.method import Method, refusal
 from ravine.objective import Composite, LeastSquares, Scalar, Structure, Term
 from ravine.records import evaluations
@@ -178,6 +178,22 @@ def test_draws_are_uniform(n, b, replace):
     if (n, b, replace) == (6, 3, False):  # all 20 subsets
         _, often = np.unique(np.sort(found, axis=1), axis=0, return_counts=True)
         assert len(often) == 20 and np.sum((often - 300) ** 2 / 300) < 60
+
+
+def test_a_part_of_a_batch_is_uniform():
+    """The first rows of a drawn subset would not be: the last rows of a term come late in it."""
+
+    def one(key):
+        rows = draw(key, {"t": 60, "u": 2}, {"t": 12, "u": 2})
+        return rows, draw_part(key, rows, {"t": 3, "u": 1})
+
+    whole, part = jax.vmap(one)(jax.random.split(jax.random.key(1), 4000))
+    for few, many in zip(part["t"].tolist(), whole["t"].tolist(), strict=True):
+        assert set(few) <= set(many) and len(set(few)) == 3
+    for name, rows in (("t", 60), ("u", 2)):
+        counts = np.bincount(np.ravel(part[name]), minlength=rows)
+        expected = part[name].size / rows
+        assert np.all(np.abs(counts - expected) < 5 * np.sqrt(expected))
 
 
 def test_work_on_a_batch_counts_its_rows():

@@ -73,6 +73,32 @@ def test_overlap_pairs_are_differences_on_the_rows_kept():
         np.testing.assert_allclose(state.memory.y[k][k], y, rtol=1e-8, atol=1e-12)  # convex rows: no damping here
 
 
+def test_the_rows_kept_are_a_uniform_part_of_the_sample():
+    method = StochasticLBFGS(batch=24, pair_batch=8)
+    before = {"data": jnp.arange(8)}
+    rows, kept = jax.vmap(lambda key: method._sample(CONSISTENT, before, key))(jax.random.split(KEY, 3000))
+    for own, whole in zip(kept["data"].tolist(), rows["data"].tolist(), strict=True):
+        assert set(own) <= set(whole[8:])
+    counts = np.bincount(np.ravel(kept["data"]), minlength=300)
+    assert np.all(np.abs(counts - 80) < 5 * np.sqrt(80))
+
+
+def test_every_step_is_made_by_the_pairs_before_it():
+    """θ⁺ = θ − αHg with g on the rows of the step, after the first step, which is cut to `first_step`."""
+    method = StochasticLBFGS(batch=40, pair_batch=10, learning_rate=0.3, first_step=0.01)
+    theta, before, after, _, infos = steps(method, LOGISTIC, 0.1 * np.ones(SIZE), 3)
+    for k, key in enumerate(jax.random.split(KEY, 3)):
+        state = jax.tree.map(lambda x, k=k: x[k], before)
+        rows, _ = method._sample(LOGISTIC, state.kept, key)
+        value, grad = LOGISTIC.rows(rows).value_and_grad(theta[k])
+        move = -0.3 * apply_inverse(state.memory, grad)
+        if k == 0:
+            assert np.linalg.norm(move) > 0.01
+            move = move * 0.01 / np.linalg.norm(move)
+        np.testing.assert_allclose(after[k] - theta[k], move, rtol=1e-9)
+        np.testing.assert_allclose(infos.value[k], value, rtol=1e-10)
+
+
 def test_sqn_pairs_are_products_with_a_hessian_at_the_mean_iterate():
     method = StochasticLBFGS(pairs="sqn", batch=40, pair_batch=1000, every=3)
     _, _, after, state, infos = steps(method, LOGISTIC, 0.1 * np.ones(SIZE), 6)

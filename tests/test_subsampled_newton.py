@@ -57,6 +57,18 @@ def test_with_whole_samples_the_step_is_newtons(sample):
     assert run.status == "converged" and run.steps <= 8
 
 
+def test_the_direction_solves_with_the_hessian_of_the_part_and_the_gradient_of_the_whole_sample():
+    method, theta = SubsampledNewton(batch=120, part=3, tolerance=1e-12, iterations=60), 0.1 * np.ones(SIZE)
+    sample, part = (LOGISTIC.rows(rows) for rows in nested(KEY, LOGISTIC.sizes, 120, 3))
+    grad = np.asarray(sample.value_and_grad(jnp.asarray(theta))[1])
+    hessian = np.asarray(jax.hessian(lambda p: part.value(p))(jnp.asarray(theta)))
+    found = step(method, LOGISTIC, theta)
+    t = float(found.info.scalars["step_size"])
+    assert t > 0
+    np.testing.assert_allclose(found.params - theta, -t * np.linalg.solve(hessian, grad), rtol=1e-8)
+    np.testing.assert_allclose(found.info.value, sample.value(jnp.asarray(theta)), rtol=1e-12)
+
+
 def test_a_small_hessian_sample_still_reaches_the_minimum_where_the_gradient_is_whole():
     run = rv.minimize(LOGISTIC, START, SubsampledNewton(batch=400, part=5), budget=rv.Budget(steps=40))
     assert gap(run.params) < 1e-12

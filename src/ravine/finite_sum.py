@@ -50,14 +50,24 @@ def batch_sizes(sizes: Mapping[str, int], batch: int) -> dict[str, int]:
     return share
 
 
+def not_as_asked(batch: int, sizes: Mapping[str, int]) -> str | None:
+    """What `batch_sizes` makes of a number of rows that cannot be had, for the record of a run; None where it can."""
+    rows = sum(sizes.values())
+    if batch > rows:
+        return f"there are {rows} rows, so a batch has {rows}"
+    if batch < len(sizes):
+        return f"each of {len(sizes)} terms gives a row, so a batch has {len(sizes)}"
+    return None
+
+
 def draw(
     key: PRNGKeyArray, sizes: Mapping[str, int], batch: int | Mapping[str, int], replace: bool = False
 ) -> dict[str, Int[Array, " b"]]:
     """{term: (b_k,) row numbers}, uniform over [0, n_k), for `objective.rows`. Pure, jittable, sizes static.
 
     `batch`: rows in all, shared out by `batch_sizes`, or {term: b_k}. `replace=False`: no row twice in one batch, every
-    subset equally likely. Cost b, or min(b², n log n) without replacement. Raises ValueError where more rows are wanted
-    than there are, or `batch` names other terms.
+    subset equally likely, but not in every order: for a part of a batch see `draw_part`. Cost b, or min(b², n log n)
+    without replacement. Raises ValueError where more rows are wanted than there are, or `batch` names other terms.
     """
     shares = batch if isinstance(batch, Mapping) else batch_sizes(sizes, batch)
     if set(shares) != set(sizes):
@@ -66,23 +76,37 @@ def draw(
     return {name: _rows(k, n, shares[name], replace, name) for k, (name, n) in zip(keys, sizes.items(), strict=True)}
 
 
+def draw_part(
+    key: PRNGKeyArray, rows: Mapping[str, Int[Array, " b"]], batch: int | Mapping[str, int]
+) -> dict[str, Int[Array, " c"]]:
+    """A uniform part of rows that were drawn, `batch` as in `draw`: {term: (c_k,) row numbers}.
+
+    Not the first ones: the subsets of `draw` are uniform as sets, and the last rows of a term come late in them.
+    """
+    places = draw(key, {name: index.shape[0] for name, index in rows.items()}, batch)
+    return {name: index[places[name]] for name, index in rows.items()}
+
+
 def term_gradients(objective, name: str, params: Params) -> tuple[Float[Array, " n"], Float[Array, "n P"]]:
     """(m_i φ(z_i), m_i J_iᵀ∇φ(z_i)) of one term, each row's share of the value and of the gradient.
 
     One reverse sweep of one point, vmapped. Memory n P: give it `objective.rows(idx)` where n is large.
     """
     term = objective.parts[name]
-
-    def row(p: Params, x: Any) -> Array:
-        return objective.integrand(name, jnp.reshape(term.fn(p, x), (-1,)), x)
-
-    def one(x: Any) -> tuple[Array, Array]:
-        value, grad = jax.value_and_grad(row)(params, x)
-        return value, ravel_pytree(grad)[0]
-
-    values, grads = jax.vmap(one)(term.points)
+    values, grads = jax.vmap(lambda x: row_gradient(objective, name, params, x))(term.points)
     measure = term.measure(term.n)
     return measure * values, measure[:, None] * grads
+
+
+def row_gradient(objective, name: str, params: Params, x: Any) -> tuple[Float[Array, ""], Float[Array, " P"]]:
+    """(φ(z), Jᵀ∇φ(z)) of one row x of a term, without its mass m: one reverse sweep."""
+    term = objective.parts[name]
+
+    def row(p: Params) -> Array:
+        return objective.integrand(name, jnp.reshape(term.fn(p, x), (-1,)), x)
+
+    value, grad = jax.value_and_grad(row)(params)
+    return value, ravel_pytree(grad)[0]
 
 
 def row_gradients(objective, params: Params) -> dict[str, tuple[Float[Array, " n"], Float[Array, "n P"]]]:

@@ -14,7 +14,10 @@ from typing import ClassVar
 import equinox as eqx
 from jaxtyping import PRNGKeyArray
 
+from .finite_sum import not_as_asked
 from .types import Params, State, Step, Structure
+
+SAMPLES = ("batch", "extra", "pair_batch")  # options of methods that say how many rows a sample has
 
 
 class Method(eqx.Module):
@@ -51,6 +54,19 @@ class Method(eqx.Module):
         looks, the next stage and the result are theirs; loss and gradient of a row are of the iterate. Of the iterate
         and the state after the same step only."""
         return params
+
+    def remark(self, objective) -> str | None:
+        """What the record should say of this method on this objective from the start, as a sentence; None: nothing.
+
+        A method that draws rows takes at most all and at least one a term, whatever its `batch` (or another of the
+        options `SAMPLES`) asks for: on a small problem its default is more than there are, and no error.
+        """
+        if Structure.FINITE_SUM not in self.needs:
+            return None
+        asked = {name: getattr(self, name, None) for name in SAMPLES}
+        found = {f"{k}={n}": not_as_asked(n, objective.sizes) for k, n in asked.items() if isinstance(n, int)}
+        parts = [f"{type(self).__name__}({option}): {why}" for option, why in found.items() if why]
+        return "; ".join(parts) or None
 
     def footprint(self, n: int, p: int) -> int:
         """Numbers stored at the peak of a step, given N residual rows and P parameters; checked before a run."""

@@ -47,7 +47,7 @@ class Loop:
         self.rows: list[dict[str, Any]] = []
         self.last: Info | None = None
         self.ended: str | None = None
-        self.watch = Watch(setup, objective)
+        self.watch = Watch(setup, objective, methods)
         self.checks = 0  # evaluations of value and gradient for the record of a noisy method, off the clock
         self._step_seconds = 0.0
         self._saved_at, self._saving = time.perf_counter(), 0.0

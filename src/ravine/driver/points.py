@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ..method import Method
 from ..objective import LeastSquares
 from ..sampling.base import Source, draw_pool, movable, pool_size, scalar_weight
 from ..types import Params
@@ -19,15 +20,15 @@ _POOL = 4  # final look: pool points per training point
 class Watch:
     """Sampler state, the record of its looks, and the iterate with the lowest fresh-pool residual."""
 
-    def __init__(self, setup: Setup, objective):
+    def __init__(self, setup: Setup, objective, methods: tuple[Method, ...]):
         self.setup = setup
         self.state = setup.sampler.start(objective) if setup.sampler is not None else {}
         self.sweeps = 0.0
         self.q: float | None = None  # the latest look
         self.pool_loss: float | None = None  # of the returned parameters, at the last look
         self.moves = 0  # how often points changed
-        remark = setup.sampler.remark(objective) if setup.sampler is not None else None
-        self.notes: list[str] = [] if remark is None else [remark]
+        told = [one.remark(objective) for one in (setup.sampler, *methods) if one is not None]
+        self.notes: list[str] = list(dict.fromkeys(remark for remark in told if remark is not None))
         self.best: tuple[float, int, Params] | None = None  # (pool loss, step, parameters)
         self.acted_at = 0
         self.stood_by: Params | None = None

@@ -2,7 +2,7 @@
 
     φ(t) ≤ c + c₁ t φ'(0),   c = φ(0), or larger for a search that is not monotone (Grippo, Lampariello & Lucidi), or
 
-    |φ(t) − φ(0)| ≤ ε|φ(0)|  and  ½(φ'(0) + φ'(t)) ≤ c₁ φ'(0)       where the change of φ drowns in rounding
+    |φ(t) − φ(0)| ≤ ε|φ(0)|  and  ½(φ'(0) + φ'(t)) ≤ c₁ φ'(0)       where the change of φ drowns in `rounding`
 
 Where the values differ by a few ulp only, c = φ(0) and there is a slope, the second condition alone counts: the first
 would be rounding's word, and let t grow until the loss rises enough to be seen.
@@ -24,11 +24,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from .wolfe import NOISE
+from .rounding import ROUNDING, drowns
 
 # How far one rejection shortens the step, at most and at least; the most where nothing is known of φ(t).
 SHORTEST, LONGEST = 0.1, 0.5
-ROUNDING = 8.0  # ulp of φ(0): differences of values below it are noise
 
 
 class Found(NamedTuple):
@@ -82,8 +81,3 @@ def armijo(
     )
     keep = lambda new, old: jnp.where(accepted, new, old)  # noqa: E731
     return Found(keep(t, 0.0), keep(f, value), jax.tree.map(keep, g, grad), trials, slopes, accepted)
-
-
-def drowns(new: Array, old: Array) -> Bool[Array, ""]:
-    """Whether rounding may have made the difference of two values: ε|φ(0)|, and not below the ulp of the type."""
-    return jnp.abs(new - old) <= max(NOISE, ROUNDING * float(jnp.finfo(old.dtype).eps)) * jnp.abs(old)

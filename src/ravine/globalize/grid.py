@@ -1,6 +1,10 @@
 """Step lengths from the grid t = 1, ½, ¼, …: the first that decreases enough, or the best of all.
 
 Both evaluate the true objective only. A value that is not finite is never accepted.
+
+Cost       one value per trial: `backtrack` those it needs, `best_of_grid` all `halvings` + 1.
+Memory     what a value needs; `best_of_grid` the values.
+Reference  Armijo (1966), Pacific J. Math. 16; Müller & Zeinhofer (2023), ICML, arXiv:2302.13163 (the best of a grid).
 """
 
 from __future__ import annotations

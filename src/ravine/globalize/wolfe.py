@@ -2,7 +2,7 @@
 
 For φ(t) = L(θ + t d) with φ'(0) < 0 it looks for a t > 0 with
 
-    φ(t) ≤ φ(0) + c₁ t φ'(0)   or   |φ(t) − φ(0)| ≤ ε|φ(0)|      (decrease)
+    φ(t) ≤ φ(0) + c₁ t φ'(0)   or   |φ(t) − φ(0)| ≤ ε|φ(0)|      (decrease; ε of `rounding`)
     |φ'(t)| ≤ c₂ |φ'(0)|                                          (curvature)
 
 The second form of decrease is the approximate Wolfe condition: where the change of φ drowns in rounding, its slope
@@ -30,10 +30,9 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from ..types import Params, Status
+from . import rounding
 
 FIRST_TRIALS = ("decrease", "unit")
-# ε of the approximate decrease. A sum of squares near zero is known to about ulp / |r|, far less than to an ulp.
-NOISE = 1e-9
 # How far a trial stays from the ends of a bounded interval, as a fraction of its length.
 MARGIN = 0.1
 # Growth of an unbounded interval per trial, relative to the last stretch (Moré & Thuente use 1.1 and 4).
@@ -113,15 +112,16 @@ def strong_wolfe(
     *,
     c1: Any = 1e-4,
     c2: Any = 0.9,
-    noise: Any = NOISE,
+    noise: float = rounding.NOISE,
     max_trials: int = 25,
 ) -> Found:
     """Searches along `evaluate(t) -> (φ(t), φ'(t), gradient)` from t = 0, where they are `value`, `slope`, `grad`.
 
-    `first` is the first trial. With a slope that is not negative, or not finite, nothing is evaluated.
+    `first` is the first trial, `noise` ε of the approximate decrease (at least 8 ulp). With a slope that is not
+    negative, or not finite, nothing is evaluated.
     """
     zero, inf = jnp.zeros_like(value), jnp.full_like(value, jnp.inf)
-    slack = noise * jnp.abs(value)
+    slack = rounding.slack(value, noise)
 
     def body(loop: _Loop) -> _Loop:
         t, lo, hi = loop.trial, loop.lo, loop.hi

@@ -38,7 +38,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from ..checks import require_choice, require_count, require_real
-from ..globalize.armijo import armijo, drowns
+from ..globalize.armijo import armijo
+from ..globalize.rounding import drowns
 from ..globalize.wolfe import flat_gradient, search_status
 from ..method import Method
 from ..types import Info, Step, counts

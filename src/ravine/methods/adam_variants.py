@@ -6,6 +6,7 @@ and move by −α m̂/(√v̂ + ε) with one change each, given in the class. `l
 Needs      VALUE.
 Cost/step  one value and gradient (residual 1, vjp 1).
 Memory     2P; AMSGrad 3P.
+Raises     ValueError for a number out of its range, TypeError for text.
 Deviations of the adapter are those of `optax_methods`.
 Reference  Reddi, Kale & Kumar (2018), ICLR, arXiv:1904.09237 (AMSGrad); Dozat (2016), ICLR workshop (NAdam); Liu et al.
            (2020), ICLR, arXiv:1908.03265 (RAdam); Zhuang et al. (2020), NeurIPS, arXiv:2010.07468 (AdaBelief).

@@ -19,7 +19,10 @@ Cost/step  a gradient and a value on A, a gradient and a value on D (none where 
            on one in `part` rows of A per CG iteration.
 Memory     7 P, the order of the rows (N integers), what a sweep over all rows takes.
 Deviations (1) H from products, where the paper's experiments take limited-memory SR1; (2) τ and ε are
-           measured in the first value and gradient, so scaling the loss changes nothing; (3) samples are whole blocks.
+           measured in the first value and gradient, so scaling the loss changes nothing, and τ, the same for both
+           ratios, has no factor Δ; (3) samples are whole blocks, new ones in every step also after ρ_A < η, where the
+           paper keeps the sample; (4) where ρ_A < η the sample does not grow whatever ρ_D is: the rows that made the
+           step have rejected it already.
 Reference  Krejić, Krklec Jerinkić, Martínez & Yousefi (2024), Comput. Optim. Appl. 89, arXiv:2307.10038.
 """
 

@@ -174,5 +174,8 @@ class Averaged(Method):
         point = self.method.readout(params, state.inner)
         return jax.tree.map(lambda a, x: jnp.where(begun, a, x), state.average, point)
 
+    def remark(self, objective):
+        return self.method.remark(objective)
+
     def footprint(self, n: int, p: int) -> int:
         return self.method.footprint(n, p) + 2 * p

@@ -17,7 +17,8 @@ from .dense_quasi_newton import AbstractDenseQuasiNewton, Scaling
 
 
 class BFGS(AbstractDenseQuasiNewton):
-    """See module docstring. The first trial move is at most `first_step` long."""
+    """See module docstring. The first trial move is at most `first_step` long. Raises ValueError for options out of
+    range."""
 
     scale_first: bool = eqx.field(static=True, default=True)
     first_trial: str = eqx.field(static=True, default="unit")

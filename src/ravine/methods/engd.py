@@ -43,7 +43,8 @@ class ENGD(Method):
     """Energy natural gradient descent: the Gauss-Newton direction of an energy, its length from a grid.
 
     `cutoff`: eigenvalues of G below this fraction of the largest are dropped. `damping`: δ ≥ 0, added to G as a
-    multiple of its mean eigenvalue. `halvings`: k, the grid's finest step is 2^-k.
+    multiple of its mean eigenvalue. `halvings`: k, the grid's finest step is 2^-k. Raises ValueError or
+    TypeError for options out of range.
     """
 
     cutoff: Any = 1e-11

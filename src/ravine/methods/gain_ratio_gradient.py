@@ -4,8 +4,8 @@
 
 α|g|² is the decrease that the linear model predicts. A rejected trial changes the control (more regularisation, a
 smaller radius) and is repeated, at most `max_trials` times in one step; the control survives the step also where all
-trials failed (status REJECTED). Where the change of L is lost in rounding, the true decrease is taken from gradients,
-½α(g + g⁺)ᵀg, which is exact on a quadratic. A trial that is not finite is rejected.
+trials failed (status REJECTED). Where the change of L is lost in rounding (`globalize.rounding`), the true decrease is
+taken from gradients, ½α(g + g⁺)ᵀg, which is exact on a quadratic. A trial that is not finite is rejected.
 
 Needs      VALUE.
 Cost/step  one value and gradient per trial (usually 1.0 to 1.5 trials).
@@ -26,7 +26,8 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int
 
 from ..checks import require_count, require_real
-from ..globalize.wolfe import NOISE, flat_gradient
+from ..globalize.rounding import drowns
+from ..globalize.wolfe import flat_gradient
 from ..method import Method
 from ..types import Info, Status, Step, counts
 
@@ -91,8 +92,7 @@ class AbstractGainRatio(Method):
         def attempt(t: _Trial) -> _Trial:
             length = self.length(t.control, grad_norm)
             there, slope = flat_gradient(objective, unravel(theta - length * grad), theta.dtype)
-            drowned = jnp.abs(value - there) <= NOISE * jnp.abs(value)
-            decrease = jnp.where(drowned, 0.5 * length * ((grad + slope) @ grad), value - there)
+            decrease = jnp.where(drowns(there, value), 0.5 * length * ((grad + slope) @ grad), value - there)
             rho = decrease / (length * squared)
             accepted = (rho >= self.threshold) & (rho < jnp.inf)
             return _Trial(

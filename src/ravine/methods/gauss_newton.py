@@ -46,6 +46,7 @@ class GaussNewton(Method):
 
     `damping`: ε > 0 at which the factorisation is first tried, relative to diag(JᵀJ). `sufficient`: Armijo's c in
     (0, 1). `halvings`: how often t may be halved before the step is given up with NO_DESCENT.
+    Raises ValueError or TypeError for options out of range.
     """
 
     damping: Any = 1e-13

@@ -10,6 +10,8 @@ a sample are different ones, as far as the terms' sizes allow (a term with fewer
 
 Cost       what `function` costs on c blocks, or on all rows; one permutation of the rows, O(N log N).
 Memory     the order (N integers), and what `function` needs on one block, or on all rows.
+Reference  Cochran (1977), Sampling Techniques, ch. 2 and 5 (without replacement, by strata); Byrd, Chin, Nocedal & Wu
+           (2012), Math. Program. 134(1) (samples that grow).
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ Memory     K P, K = 1 + log_1.3(max_iterations), and the intermediates of one sw
 Deviations (1) the first λ is `damping` times the curvature along the first gradient, so scaling the loss changes
            nothing; (2) c is exact, not a sum of squared gradients; (3) a start of CG that is worse than zero is
            replaced by zero; (4) ρ belongs to the step taken, and near rounding the decrease is taken from gradients;
-           (5) structural damping, for recurrent networks, is not offered.
+           (5) structural damping, for recurrent networks, is not offered; (6) λ is raised, too, where the search had to
+           shorten the step.
 Reference  Martens (2010), ICML; Martens & Sutskever (2012), in Neural Networks: Tricks of the Trade (δ);
            Schraudolph (2002), Neural Comput. 14 (products with G).
 """
@@ -38,7 +39,8 @@ from jaxtyping import Array, Float
 
 from ..checks import require_choice, require_count, require_real
 from ..globalize.armijo import armijo
-from ..globalize.wolfe import NOISE, along, flat_gradient
+from ..globalize.rounding import drowns
+from ..globalize.wolfe import along, flat_gradient
 from ..linalg.conjugate_gradients import Rest, grid, to_rest
 from ..method import Method
 from ..types import Info, Status, Step, Structure, counts
@@ -122,8 +124,7 @@ class HessianFree(Method):
         evaluate = along(objective, unravel, theta, d)
         found = armijo(evaluate, value, slope, grad, jnp.ones_like(value), c1=self.c1, max_trials=self.max_trials)
         predicted = -found.t * slope - 0.5 * found.t**2 * (along_d @ along_d)
-        drowned = jnp.abs(value - found.value) <= NOISE * jnp.abs(value)
-        decrease = jnp.where(drowned, -0.5 * found.t * (slope + found.grad @ d), value - found.value)
+        decrease = jnp.where(drowns(found.value, value), -0.5 * found.t * (slope + found.grad @ d), value - found.value)
         rho = jnp.where(found.moved, decrease / jnp.where(found.moved, predicted, 1.0), 0.0)
         raised = (found.t < 1) | ~(rho >= POOR)
         factor = jnp.where(raised, RAISE, jnp.where(rho > GOOD, LOWER, 1.0))

@@ -129,7 +129,8 @@ def forget(memory: Memory, when: Array) -> Memory:
 
 
 class LBFGS(Method):
-    """See module docstring. The first trial move after a start is at most `first_step` long."""
+    """See module docstring. The first trial move after a start is at most `first_step` long. Raises ValueError for
+    options out of range."""
 
     memory: int = eqx.field(static=True, default=20)
     rescale: bool = eqx.field(static=True, default=True)

@@ -95,7 +95,7 @@ class LevenbergMarquardt(Method):
     `damping`: first λ > 0. `momentum`: μ in [0, 1). `order`: n, terms of the curve; 1 is a straight step, 2 geodesic
     acceleration. `bend`: α, the largest accepted ratio of acceleration to velocity. `threshold`: η, the smallest
     accepted gain ratio. `scaling`: "geometric", "marquardt" or "identity". `form`: "auto", "primal", "dual" or "qr".
-    `max_trials`: trials in one step.
+    `max_trials`: trials in one step. Raises ValueError or TypeError for options out of range.
     """
 
     damping: Any = 1e-3

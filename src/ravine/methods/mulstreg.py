@@ -5,10 +5,14 @@
     ρ = (L_B(θ) − L_B(θ + s))/(m(0) − m(s)),      accepted if ρ ≥ η₁ and |g| ≥ η₂/λ
     λ ← λ/γ if accepted, else γλ
 
-C is a part of the rows of B, so the coarse model costs less; the linear term makes its slope at s = 0 that of the fine
-one. For a fine step m(0) − m(s) = |g|²/λ. Fine and coarse steps take turns: `coarse_every` − 1 fine ones between two
-coarse ones. λ' = 2λ: m is as smooth as L, and where λ has been found large enough for L a step 1/(2λ) is safe for
-m + (λ/2)|·|². The finest level is a batch, not all rows; |g| ≥ η₂/λ drives λ up where |g| is noise, so steps end.
+C is a uniform part of the rows of B, so the coarse model costs less; the linear term makes its slope at s = 0 that of
+the fine one. For a fine step m(0) − m(s) = |g|²/λ. Fine and coarse steps take turns: `coarse_every` − 1 fine ones
+between two coarse ones. λ' = 2λ: m is as smooth as L, and where λ has been found large enough for L a step 1/(2λ) is
+safe for m + (λ/2)|·|². The finest level is a batch, not all rows.
+
+How comparing values stays sound: L_B(θ) and L_B(θ + s) are values on the same rows, and none is carried to the next
+step, whose batch is new. B made the step and judges it, so near the minimum ρ says too little; |g| ≥ η₂/λ drives λ up
+where |g| is noise, and steps end.
 
 Needs      FINITE_SUM.
 Cost/step  fine: one gradient and one value over b rows (4 b); coarse: 4 b, and `coarse_steps` + 1 gradients and one
@@ -31,7 +35,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from ..checks import require_count, require_real
-from ..finite_sum import batch_sizes, draw
+from ..finite_sum import batch_sizes, draw, draw_part
 from ..globalize.wolfe import flat_gradient
 from ..linearization import dims
 from ..method import Method
@@ -83,8 +87,7 @@ class MUlSTREG(Method):
         theta, unravel = ravel_pytree(params)
         lam = state.regularisation
         idx = draw(key, objective.sizes, batch_sizes(objective.sizes, self.batch))
-        fine = objective.rows(idx)
-        coarse = objective.rows({name: rows[: max(1, rows.shape[0] // self.ratio)] for name, rows in idx.items()})
+        fine, coarse = objective.rows(idx), objective.rows(self._fewer(key, idx))
         value, g = flat_gradient(fine, params, theta.dtype)
 
         def along_coarse(_):
@@ -112,6 +115,11 @@ class MUlSTREG(Method):
         )
         following = jnp.clip(jnp.where(accepted, lam / self.factor, lam * self.factor), *RANGE)
         return Step(unravel(theta + move), MUlSTREGState(following, (state.at + 1) % self.coarse_every), info)
+
+    def _fewer(self, key, idx: dict[str, Array]) -> dict[str, Array]:
+        """The rows of C, a uniform part of those of B."""
+        shares = {name: max(1, rows.shape[0] // self.ratio) for name, rows in idx.items()}
+        return draw_part(jax.random.fold_in(key, 1), idx, shares)
 
     def _coarse(self, coarse, unravel, theta: Array, g: Array, lam: Array) -> tuple[Array, Array]:
         """(s, m(0) − m(s))."""

@@ -13,17 +13,23 @@ When it pays: a correction costs as much as two rows, so with N_l < K_l on all l
 batch is better. It pays where the coarse sum is cheap enough to be exact and neighbours are alike, as points of a
 smooth integrand are: what is left is V_l = O(h_l²).
 
+Those are levels of a quadrature. With `samples` the levels of a term are over sample counts instead: each of its rows
+averages over M samples of its own, and level l takes M/2^{L−l} of them (`inner_samples`). It pays wherever rows are
+more unlike than their samples.
+
 Needs      FINITE_SUM.
-Cost/step  one gradient over `batch` rows, row by row (3 b), both rows of a pair counted.
-Memory     b P for the gradients of the rows, 3 n for the order.
+Cost/step  one gradient over `batch` rows, row by row (3 b), both rows of a pair counted; with `samples` an even number
+           of rows, at least two.
+Memory     b P for the gradients of the rows, 3 n for the order; with `samples` 2^{L+1} P instead of b P.
 Deviations (1) levels are coarse quadratures over the rows of the sum, per term; (2) no bias is left: the finest level
            is the sum itself; (3) what the rounding of N_l leaves over goes to the coarsest levels first.
-Reference  Giles (2008), Oper. Res. 56(3); Giles (2015), Acta Numer. 24 (N_l); Hu, Wang, Chen & He (2024), for the use
-           in stochastic gradients.
+Reference  Giles (2008), Oper. Res. 56(3); Giles (2015), Acta Numer. 24 (N_l); Hu, Wang, Chen & He (2024),
+           arXiv:2408.11084 (stochastic gradients).
 """
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
@@ -36,9 +42,10 @@ from jaxtyping import Array, Float, Int
 
 from ..checks import require_count, require_real
 from ..finite_sum import batch_sizes, term_gradients
-from ..linearization import dims
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
+from . import inner_samples
+from .inner_samples import Estimate, SampleLevels
 
 BITS = 30  # of a Morton code
 PASSES = 4  # over the levels that are full, when samples are shared out
@@ -56,13 +63,17 @@ class MultilevelMonteCarlo(Method):
     """Multilevel Monte Carlo gradients: a coarse sum over few rows, corrected by samples of finer ones.
 
     `learning_rate`: α. `batch`: rows of one step in all terms. `levels`: L + 1, fewer where a term has not enough rows.
-    `memory`: β in [0, 1) of the average of V_l. Raises ValueError or TypeError for options out of range.
+    `memory`: β in [0, 1) of the average of V_l. `samples`: None for levels over rows, or the name of the entry of the
+    points (a dictionary) that holds the samples of each row, (n, M, ...): terms that have it get levels over sample
+    counts, and their functions must take any number of samples. Raises ValueError or TypeError for options out of
+    range, and ValueError at the start where no term has that entry or its arrays have no axis of samples.
     """
 
     learning_rate: float = 1e-2
     batch: int = eqx.field(static=True, default=16)
     levels: int = eqx.field(static=True, default=3)
     memory: float = 0.9
+    samples: str | None = eqx.field(static=True, default=None)
 
     needs: ClassVar[Structure] = Structure.FINITE_SUM
     noisy: ClassVar[bool] = True
@@ -73,6 +84,8 @@ class MultilevelMonteCarlo(Method):
         require_count(self, "batch", 1)
         require_count(self, "levels", 1)
         require_real(self, "memory", 0.0, 1.0, why="it is the weight of the past in an average", ends="[)")
+        if self.samples is not None and not isinstance(self.samples, str):
+            raise TypeError(f"MultilevelMonteCarlo: samples must be the name of an entry; got {self.samples!r}.")
 
     def footprint(self, n: int, p: int) -> int:
         return 8 * p + 4 * n + self.batch * p
@@ -80,8 +93,13 @@ class MultilevelMonteCarlo(Method):
     def init(self, objective, params, *, key):
         theta, _ = ravel_pytree(params)
         shares = batch_sizes(objective.sizes, self.batch)
+        if self.samples is not None:
+            inner_samples.check_entry(objective.parts, self.samples)
         state = {}
         for name, term in objective.parts.items():
+            if self.samples is not None and inner_samples.holds(term, self.samples):
+                state[name] = inner_samples.start(term, self.samples, self.levels, shares[name], theta.dtype)
+                continue
             count = _depth(term.n, shares[name], self.levels)
             state[name] = Levels(_morton(term.points, term.n), jnp.ones(count, theta.dtype), jnp.zeros((), theta.dtype))
         return state
@@ -93,31 +111,31 @@ class MultilevelMonteCarlo(Method):
         theta, unravel = ravel_pytree(params)
         shares = batch_sizes(objective.sizes, self.batch)
         keys = jr.split(key, len(shares))
-        drawn = {
-            name: _sample(k, objective.parts[name], state[name], shares[name])
-            for k, name in zip(keys, shares, strict=True)
-        }
-        batch = objective.rows({name: one.rows for name, one in drawn.items()})
-        grad, value, after = jnp.zeros_like(theta), jnp.zeros((), theta.dtype), {}
-        for name, one in drawn.items():
-            f, rows = term_gradients(batch, name, params)
-            unit = batch.parts[name].measure(shares[name])  # the batch's own mass of a row is replaced by the level's
-            weight = one.weight / jnp.where(unit > 0, unit, 1.0)
-            grad, value = grad + weight @ rows, value + weight @ f
-            after[name] = _learned(state[name], one, weight[:, None] * rows, self.memory)
+        found, outputs = {}, 0
+        for own, (name, slots) in zip(keys, shares.items(), strict=True):
+            levels, entry, width = state[name], self.samples, _width(objective.parts[name], params)
+            if entry is not None and isinstance(levels, SampleLevels):
+                found[name] = inner_samples.estimate(objective, name, params, entry, levels, slots, own, self.memory)
+                outputs += inner_samples.cost(slots) * width
+            else:
+                found[name] = _from_rows(objective, name, params, levels, slots, own, self.memory)
+                outputs += slots * width
+        value, grad = jnp.zeros((), theta.dtype), jnp.zeros_like(theta)
+        for one in found.values():
+            value, grad = value + one.value, grad + one.grad
 
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad))
         move = jnp.where(finite, -self.learning_rate * grad, 0.0)
-        exact = jnp.stack([jnp.sum(one.exact) for one in drawn.values()])
+        exact = jnp.stack([one.exact for one in found.values()])
         info = Info(
             value=value,
             grad_norm=jnp.linalg.norm(grad),
             step_norm=jnp.linalg.norm(move),
             status=jnp.where(finite, Status.OK, Status.NONFINITE).astype(jnp.int32),
-            counts=counts(batch=batch_work(dims(batch, params).rows, value=1, vjp=1)),
+            counts=counts(batch=batch_work(outputs, value=1, vjp=1)),
             scalars={"exact_levels": jnp.sum(exact).astype(theta.dtype)},
         )
-        return Step(unravel(theta + move), after, info)
+        return Step(unravel(theta + move), {name: one.levels for name, one in found.items()}, info)
 
 
 class _Drawn(NamedTuple):
@@ -128,6 +146,22 @@ class _Drawn(NamedTuple):
     samples: Int[Array, " L"]  # N_l
     added: Int[Array, " L"]  # K_l
     exact: Array
+
+
+def _width(term, params) -> int:
+    """Outputs of one row."""
+    return math.prod(jax.eval_shape(term.outputs, params).shape) // term.n
+
+
+def _from_rows(objective, name: str, params, levels: Levels, slots: int, key, memory) -> Estimate:
+    """Value and gradient of one term from `slots` rows, levels over rows."""
+    one = _sample(key, objective.parts[name], levels, slots)
+    batch = objective.replace(**{name: objective.parts[name].take(one.rows)})
+    f, rows = term_gradients(batch, name, params)
+    unit = batch.parts[name].measure(slots)  # the batch's own mass of a row is replaced by the level's
+    weight = one.weight / jnp.where(unit > 0, unit, 1.0)
+    after = _learned(levels, one, weight[:, None] * rows, memory)
+    return Estimate(weight @ f, weight @ rows, after, jnp.sum(one.exact))
 
 
 def _depth(n: int, b: int, levels: int) -> int:

@@ -9,6 +9,7 @@ Needs      VALUE.
 Cost/step  one value and gradient (residual 1, vjp 1). A transformation with a line search (`optax.lbfgs`) adds one
            for each of its trials; the value and gradient it leaves in its state are used, not computed again.
 Memory     the transformation's: Adam and AdamW 2P, SGD P with momentum, 0 without.
+Raises     ValueError for a number out of its range, TypeError for text.
 Deviation  where the value or the gradient is not finite, parameters and state stay as they are and the status is
            NONFINITE; Optax itself would write the NaN into its moments.
 Reference  DeepMind et al. (2020), The DeepMind JAX ecosystem; Kingma & Ba (2015), ICLR, arXiv:1412.6980 (Adam);

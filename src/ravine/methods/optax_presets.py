@@ -7,6 +7,7 @@ Cost/step  one value and gradient (residual 1, vjp 1); Muon adds per m × n matr
            about 4 min(m,n)²max(m,n) + 2 min(m,n)³ flops each.
 Memory     AdaGrad P; RMSProp P, P more each for `momentum` and `centered`; Lion P; Muon P for matrices, 2P for the
            rest; schedule-free 2P.
+Raises     ValueError for a number out of its range, TypeError for text.
 Deviations of the adapter are those of `optax_methods`.
 Reference  Duchi, Hazan & Singer (2011), JMLR 12 (AdaGrad); Tieleman & Hinton (2012), Coursera lecture 6.5 (RMSProp);
            Chen et al. (2023), NeurIPS, arXiv:2302.06675 (Lion); Jordan et al. (2024), Muon: An optimizer for hidden

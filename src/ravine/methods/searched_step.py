@@ -1,4 +1,13 @@
-"""A step along one direction whose length a search on the true loss decides: shared by Gauss-Newton and ENGD."""
+"""A step along one direction whose length a search on the true loss decides: shared by Gauss-Newton and ENGD.
+
+    θ⁺ = θ + t d,   t from the values L(θ + t d) and the slope gᵀd alone
+
+θ stays where there is no direction (LINEAR_SOLVE), no acceptable t (NO_DESCENT), or no finite value (NONFINITE).
+
+Cost       what the search evaluates; value and gradient at θ are the linearisation's.
+Memory     P.
+Reference  Nocedal & Wright (2006), Numerical Optimization, section 3.1; the searches name their own (`globalize.grid`).
+"""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ Needs      FINITE_SUM.
 Cost/step  two gradients over b rows (6 b); one over all rows (3 N) in every m-th step.
 Memory     5 P.
 Deviation  batches are stratified by term and drawn without replacement.
-The two methods name their papers.
+Reference  named by the two methods.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from .dense_quasi_newton import AbstractDenseQuasiNewton
 
 
 class SSBFGS(AbstractDenseQuasiNewton):
-    """See module docstring. The first trial move is at most `first_step` long."""
+    """See module docstring. The first trial move is at most `first_step` long. Raises ValueError for options out of
+    range."""
 
     variant: str = eqx.field(static=True, default="AB")
     first_trial: str = eqx.field(static=True, default="decrease")

@@ -22,7 +22,8 @@ from .dense_quasi_newton import AbstractDenseQuasiNewton
 
 
 class SSBroyden(AbstractDenseQuasiNewton):
-    """See module docstring. The first trial move is at most `first_step` long."""
+    """See module docstring. The first trial move is at most `first_step` long. Raises ValueError for options out of
+    range."""
 
     first_trial: str = eqx.field(static=True, default="decrease")
     first_step: float = 1.0

@@ -37,7 +37,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from ..checks import require_choice, require_count, require_real
-from ..finite_sum import batch_sizes, draw
+from ..finite_sum import batch_sizes, draw, draw_part
 from ..globalize.wolfe import flat_gradient, flat_hvp
 from ..linearization import dims
 from ..method import Method
@@ -70,9 +70,10 @@ def damped(memory: Memory, s: Array, y: Array) -> tuple[Array, Array]:
 class StochasticLBFGS(Method):
     """Stochastic L-BFGS: damped pairs from overlapping samples or from Hessian-vector products, fixed step length.
 
-    `pairs`: "overlap" or "sqn". `learning_rate`: α. `batch`: rows of S, all where there are not so many. `pair_batch`:
-    rows of O (at most half of S) or of T. `every`: steps from pair to pair, None for 1 (overlap) or 10 (sqn). `memory`:
-    m. `first_step`: the longest step before the first pair. Raises ValueError or TypeError for options out of range.
+    `pairs`: "overlap" or "sqn". `learning_rate`: α. `batch`: rows of S, all where there are not so many ("overlap": at
+    least two of a term). `pair_batch`: rows of O (at most half of S) or of T. `every`: steps from pair to pair, None
+    for 1 (overlap) or 10 (sqn). `memory`: m. `first_step`: the longest step before the first pair. Raises ValueError or
+    TypeError for options out of range.
     """
 
     pairs: str = eqx.field(static=True, default="overlap")
@@ -158,7 +159,7 @@ class StochasticLBFGS(Method):
             return draw(key, sizes, shares), draw(key, sizes, kept)
         fresh = draw(key, sizes, {name: max(1, b - kept[name]) for name, b in shares.items()})
         rows = {name: jnp.concatenate([before[name], fresh[name]]) for name in fresh}
-        return rows, {name: fresh[name][: kept[name]] for name in fresh}
+        return rows, draw_part(jax.random.fold_in(key, 2), fresh, kept)
 
     def _pair(self, objective, theta, there, unravel, state, kept, key):
         """(the state with a new pair where one is due, κ of the damping, work in rows)."""

@@ -34,7 +34,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from ..checks import require_count, require_real
-from ..finite_sum import draw
+from ..finite_sum import draw, draw_part
 from ..globalize.armijo import armijo
 from ..globalize.wolfe import along, flat_gradient, flat_hvp, search_status
 from ..linalg.conjugate_gradients import within
@@ -53,9 +53,7 @@ def nested(
     """Row numbers of a sample of `batch` rows (at most all) and of a uniform part of it, one in `part` of them."""
     first, second = jax.random.split(key)
     whole = draw(first, sizes, batch)
-    shares = {name: index.shape[0] for name, index in whole.items()}
-    places = draw(second, shares, max(1, sum(shares.values()) // part))
-    return whole, {name: index[places[name]] for name, index in whole.items()}
+    return whole, draw_part(second, whole, max(1, sum(index.shape[0] for index in whole.values()) // part))
 
 
 class SubsampledNewton(Method):

@@ -4,7 +4,8 @@
 
 The points themselves stay. Every term gives at least one row, shares in proportion to n_k (`finite_sum.batch_sizes`).
 A batch is frozen for a whole step, line searches and damping trials included, and the state is refreshed on it before
-the step. `size` is static, so thousands of steps are one device call; another size is another compilation.
+the step: what a method compares are values on the same rows, and a decrease is one of L_B, not of L. `size` is static,
+so thousands of steps are one device call; another size is another compilation.
 With a constant step length the loss does not converge: it ends at a floor proportional to step × variance / b. A method
 that compares gradients across steps (L-BFGS, nonlinear CG) is refused; an optax.lbfgs wrapped by the caller compares
 them too and cannot be told from its type. The record holds loss and gradient norm over all rows, off the clock.
@@ -23,7 +24,7 @@ from typing import Any, ClassVar
 import equinox as eqx
 import jax.numpy as jnp
 
-from ..finite_sum import batch_sizes, draw
+from ..finite_sum import batch_sizes, draw, not_as_asked
 from ..types import Structure
 from .base import Look, Sampler, rng
 
@@ -69,12 +70,10 @@ def needs_finite_sum(sampler: Sampler, objective) -> str | None:
     )
 
 
-def too_large(sampler: Any, objective) -> str | None:
-    """That a batch is smaller than it was asked to be, because there are not so many rows."""
-    rows = sum(objective.sizes.values())
-    if sampler.size <= rows:
-        return None
-    return f"{type(sampler).__name__}(size={sampler.size}): there are {rows} rows, so a batch has {rows}"
+def about_size(sampler: Any, objective) -> str | None:
+    """That a batch has another size than was asked for, because of how many rows or terms there are."""
+    why = not_as_asked(sampler.size, objective.sizes)
+    return why and f"{type(sampler).__name__}(size={sampler.size}): {why}"
 
 
 def shared_out(objective, size: int) -> Shares:
@@ -92,7 +91,7 @@ class AbstractBatches(Sampler):
         return needs_finite_sum(self, objective)
 
     def remark(self, objective) -> str | None:
-        return too_large(self, objective)
+        return about_size(self, objective)
 
     def period(self, method) -> int | None:
         return None

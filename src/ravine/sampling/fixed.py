@@ -1,4 +1,8 @@
-"""Fixed points: the ones the run started with, to the end."""
+"""Fixed points: the ones the run started with, to the end.
+
+Needs      nothing.
+Cost       none.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ class Fixed(Sampler):
     """The points never move.
 
     Safe where the rows outnumber what the model can fit between them; the run's last look at a fresh pool still names
-    a spurious solution. Cost: nothing.
+    a spurious solution.
     """
 
     every: int | None = eqx.field(default=None, init=False)

@@ -1,4 +1,13 @@
-"""Fresh points every k steps: a new draw of every movable term from the problem's own design."""
+"""Fresh points every k steps: a new draw of every movable term from the problem's own design.
+
+Each draw is of as many rows as the term has, with new quadrature weights where it has some, from (seed, step) alone;
+measured rows stay. In expectation over draws a method minimises the integral that one set of points only approximates.
+
+Needs      TERMS.
+Cost/act   one call of the source on the host; the state of the method is refreshed on the new points.
+Memory     the points once more.
+Reference  Wu, Zhu, Tan, Kartha & Lu (2023), CMAME 403, 115671, arXiv:2207.10289 (its Random-R).
+"""
 
 from __future__ import annotations
 
@@ -12,7 +21,6 @@ from .base import Look, Sampler, check_every, drawn
 class Fresh(Sampler):
     """All points (and their quadrature weights) redrawn every `every` steps.
 
-    Cost of an act: one draw on the host, no residual evaluation.
     Raises ValueError unless `every` is a positive integer.
     """
 

@@ -26,7 +26,7 @@ import numpy as np
 from ..finite_sum import batch_sizes, row_gradients
 from ..static import join, split
 from .base import Look, Sampler, check_every, rng
-from .batches import Drawn, check_size, needs_finite_sum, shared_out, too_large
+from .batches import Drawn, about_size, check_size, needs_finite_sum, shared_out
 
 
 class Spread(NamedTuple):
@@ -52,7 +52,7 @@ class AbstractGrowing(Sampler):
         return needs_finite_sum(self, objective)
 
     def remark(self, objective) -> str | None:
-        return too_large(self, objective)
+        return about_size(self, objective)
 
     def start(self, objective) -> dict[str, np.ndarray]:
         return {"size": np.asarray(min(self.size, sum(objective.sizes.values())))}

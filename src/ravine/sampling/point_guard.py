@@ -9,12 +9,16 @@ At each look, for every movable term, with q = mean |r|² on a fresh pool / mean
 
 Points that the problem calls unresolvable (beside a singularity of its data) count for nothing and stay where they are.
 Deterministic given the seed. The loss jumps when points change. N only doubles, since a new N means a new compilation,
-on the clock; by default it does not. Cost of a look: pool + 1 residual evaluations.
+on the clock; by default it does not.
 Measured with Levenberg-Marquardt, 40 s of one core, seed 0: Burgers (nu = 0.01/pi) with fixed points ends at training
 loss 2e-13 and error 6e-4 (q = 6e7), with the guard at 2e-7, with growth 2 at 4e-7. Leaving the largest 0.3 % of the
 residuals out of q and p ends at 5e-5: they mark the shock.
-Source: ravine's own (the q statistic and the swap); residual-proportional draws as in Wu et al. (2023),
-arXiv:2207.10289.
+
+Needs      residual rows (LeastSquares) and a source of fresh points.
+Cost/look  pool + 1 residual evaluations.
+Memory     the pool, `pool` times the points.
+Reference  ravine's own (the q statistic and the swap); residual-proportional draws as in Wu, Zhu, Tan, Kartha & Lu
+           (2023), CMAME 403, 115671, arXiv:2207.10289.
 """
 
 from __future__ import annotations

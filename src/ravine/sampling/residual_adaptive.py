@@ -2,9 +2,12 @@
 
     p(x) ∝ |r(x)|^power / mean |r|^power + constant,   from a fresh pool of pool · n points, every `every` steps.
 
-Points that the problem calls unresolvable stay. Cost per act: pool + 1 residual evaluations. Negative result on record:
-on Allen-Cahn, redrawing unconditionally every 10 steps stopped progress where a guard that acts only on evidence did
-not; see `PointGuard`.
+Points that the problem calls unresolvable stay. Negative result on record: on Allen-Cahn, redrawing unconditionally
+every 10 steps stopped progress where a guard that acts only on evidence did not; see `PointGuard`.
+
+Needs      residual rows (LeastSquares) and a source of fresh points.
+Cost/act   pool + 1 residual evaluations.
+Memory     the pool, `pool` times the points.
 Reference  Wu, Zhu, Tan, Kartha, Lu (2023), CMAME 403, 115671, arXiv:2207.10289.
 """
 
