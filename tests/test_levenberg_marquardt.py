@@ -208,9 +208,17 @@ def test_composites_descend_to_a_stationary_point_below_the_rounding_of_the_ener
     assert set(info.scalars) == set(one(LevenbergMarquardt())[2].scalars)
 
 
-def test_composites_refuse_the_kernel_in_words():
-    with pytest.raises(ValueError, match=r'form="dual" needs residual rows.*form="primal"'):
-        one(LevenbergMarquardt(form="dual"), ENERGY)
+def test_the_forms_take_the_same_step_on_a_composite():
+    few = Composite({"energy": Term(ENERGY.parts["energy"].fn, NET[:6])}, ENERGY.outer["energy"])
+    for damping in (2.0, 1e-6):
+        state = MOVING._replace(damping=jnp.asarray(damping))
+        steps = {f: one(LevenbergMarquardt(form=f), few, state)[0] for f in ("auto", "dual", "primal", "qr")}
+        assert bool(jnp.all(steps["auto"] == steps["dual"])), "fewer rows than parameters choose the kernel"
+        assert float(jnp.linalg.norm(steps["dual"] - START)) > 1e-3
+        for form in ("dual", "qr"):
+            np.testing.assert_allclose(steps[form], steps["primal"], rtol=1e-7, atol=1e-8)
+    theta, _, info = run(LevenbergMarquardt(), few, START, 400)
+    assert float(info.grad_norm) < 1e-8 and float(few.value(theta)) < float(few.value(jnp.asarray(START)))
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ravine.linalg import symmetric
-from ravine.linalg.damped import QR, Dual, Primal, Refined, usable
+from ravine.linalg.damped import QR, Dual, Primal, Refined, Woodbury, usable
 from ravine.linalg.symmetric import gram, outer_gram, psd_factor, pseudo_solve
 from ravine.objective import LeastSquares, Term
 
@@ -104,7 +104,7 @@ def test_pseudo_solve_cuts_and_shifts():
 
 
 @pytest.mark.parametrize("rows", [12, 4])
-@pytest.mark.parametrize("form", [Primal, Refined, QR, Dual])
+@pytest.mark.parametrize("form", [Primal, Refined, QR, Dual, Woodbury])
 def test_damped_steps_equal_the_stacked_least_squares_solution(form, rows):
     rng = np.random.default_rng(3)
     data = rng.normal(size=(rows, 8))

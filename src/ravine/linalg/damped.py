@@ -6,6 +6,7 @@ and the same operator applied to other rows, S(w) = (JᵀJ + λD)⁻¹Jᵀw. For
 
     Primal   Cholesky of the P × P matrix JᵀJ + λD                           N P² once, P³/3 per λ
     Dual     Cholesky of the N × N matrix JD⁻¹Jᵀ + λI, for N < P             N² P once, N³/3 per λ
+    Woodbury the same on a Composite, whose ∇L is not Jᵀ times rows          N² P once, N³/3 per λ
     QR       triangle of [J; √λ D^½]: κ is not squared in the factor,        2 N P² per λ
              corrected semi-normal equations with one step of refinement
 
@@ -79,7 +80,7 @@ class QR(Refined):
 
 
 class Dual:
-    """Kernel form, d = c − D⁻¹Jᵀ(JD⁻¹Jᵀ + λI)⁻¹(r + Jc): cheap for N < P. Needs residual rows."""
+    """Kernel form, d = c − D⁻¹Jᵀ(JD⁻¹Jᵀ + λI)⁻¹(r + Jc): cheap for N < P. `step` needs residual rows."""
 
     def __init__(self, local: Any, scale: Float[Array, " P"]):
         self.local, self.scale = local, scale
@@ -93,3 +94,24 @@ class Dual:
 
     def apply(self, factor: Array, damping: Scalar, w: Float[Array, " N"]) -> Float[Array, " P"]:
         return self.local.rows_transposed(_cho_solve(factor, w)) / self.scale
+
+
+class Woodbury(Dual):
+    """Kernel form for any right-hand side b = λDc − ∇L, by the matrix inversion lemma:
+
+        (JᵀJ + λD)⁻¹ b = (λD)⁻¹ [b − Jᵀ(JD⁻¹Jᵀ + λI)⁻¹ JD⁻¹ b]
+
+    What b has in common with the rows of J cancels in the bracket and loses σ²/λ ulps, σ² the largest eigenvalue of the
+    kernel; one step of refinement squares the loss. Below λ = ulp σ² the step is noise, which a gain ratio rejects.
+    """
+
+    def step(self, factor: Array, damping: Scalar, centre: Float[Array, " P"]) -> Float[Array, " P"]:
+        local, diagonal = self.local, damping * self.scale
+        b = diagonal * centre - local.grad
+        d = self._solve(factor, diagonal, b)
+        left = b - local.rows_transposed(local.rows_times(d)) - diagonal * d
+        return d + self._solve(factor, diagonal, left)
+
+    def _solve(self, factor: Array, diagonal: Float[Array, " P"], b: Float[Array, " P"]) -> Float[Array, " P"]:
+        inner = _cho_solve(factor, self.local.rows_times(b / self.scale))
+        return (b - self.local.rows_transposed(inner)) / diagonal

@@ -44,7 +44,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..checks import require_choice, require_count, require_real
 from ..directions.curve import Curve, continued, point
-from ..linalg.damped import QR, Dual, Primal, usable
+from ..linalg.damped import QR, Dual, Primal, Woodbury, usable
 from ..linearization import dense_footprint
 from ..method import Method
 from ..types import Info, Status, Step, Structure, counts
@@ -179,11 +179,7 @@ class LevenbergMarquardt(Method):
         rows, size = local.dims
         form = self.form
         if form == "auto":
-            form = "dual" if rows < size and local.has_residual else "primal"
-        if form == "dual" and not local.has_residual:
-            raise ValueError(
-                'LevenbergMarquardt: form="dual" needs residual rows, and a Composite has none; use form="primal".'
-            )
+            form = "dual" if rows < size else "primal"
         if form == "primal":
             local.gram()  # first, so that the column lengths are its diagonal
         columns = local.column_squares
@@ -193,7 +189,7 @@ class LevenbergMarquardt(Method):
             scale = jnp.sqrt(floored * mean)
         else:
             scale = floored if self.scaling == "marquardt" else jnp.full_like(columns, mean)
-        return FORMS[form](local, scale)
+        return (FORMS[form] if local.has_residual or form != "dual" else Woodbury)(local, scale)
 
     def _follow(self, curve: Curve, gain: Callable, solved: Bool[Array, ""]) -> _Found:
         """The first acceptable point of the curve. A factorisation that failed offers none."""
