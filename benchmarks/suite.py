@@ -3,12 +3,13 @@
     python benchmarks/suite.py run [--for 2h] [--cores 0,1]   # what is missing, for at most that long; then as below
     python benchmarks/suite.py report                         # archive, table of results, tables and page from the runs
 
-Run it with the libraries of docs/rivals.md installed; `make suite` does. Every run has a process of its own on one
-pinned core, one run at a time on each of the cores given. Differential equations and methods that see all rows come
-first, and within that runs are ordered seed by seed, so that whatever has been run is balanced. They lie in runs/suite;
-finished ones are packed in benchmarks/suite/ (only the columns that the report and the statistics read) and unpacked
-from there, so the suite goes on in another checkout; the page is made from the archives. A run of an earlier commit
-counts as done, and its record says which commit made it: to measure a method again, take its runs out of the archives.
+Run it with the libraries of docs/rivals.md installed; `make suite` installs those that need no PyTorch, and the others
+are rows "not installed". Every run has a process of its own on one pinned core, one run at a time on each of the cores
+given. Differential equations and methods that see all rows come first, and within that runs are ordered seed by seed,
+so that whatever has been run is balanced. They lie in runs/suite; finished ones are packed in benchmarks/suite/ (only
+the columns that the report and the statistics read) and unpacked from there, so the suite goes on in another checkout;
+the page is made from the archives. A run of an earlier commit counts as done, and its record says which commit made it:
+to measure a method again, take its runs out of the archives.
 """
 
 from __future__ import annotations

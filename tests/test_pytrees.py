@@ -293,3 +293,14 @@ def test_a_float_of_a_module_is_no_warning():
 def test_what_cannot_be_trained(params, trainable, error, words):
     with pytest.raises(error, match=words):
         rv.minimize(rv.Scalar(lambda p: 0.0), params, "adam", trainable=trainable)
+
+
+def test_a_leaf_that_can_be_no_part_of_a_program_is_named():
+    class Table(eqx.Module):
+        rows: object
+
+        def __call__(self, p):
+            return (p["a"] - len(self.rows)) ** 2
+
+    with pytest.raises(TypeError, match=r"holds a set at \S*\.fn\.rows, which is neither an array nor hashable"):
+        rv.minimize(rv.Scalar(Table({1.0, 2.0})), {"a": np.asarray(1.0)}, "adam", budget=FEW)

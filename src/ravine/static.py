@@ -43,12 +43,23 @@ def split(tree: Any) -> tuple[Frozen, list]:
     static = tuple(None if is_array(x) else x for x in leaves)
     try:
         frozen = Frozen(treedef, static)
-    except TypeError as error:
-        raise TypeError(
-            f"an objective or method holds a leaf that is neither an array nor hashable ({error}); "
-            "use arrays, numbers, strings, functions or tuples."
-        ) from None
+    except TypeError:
+        raise TypeError(_unhashable(tree)) from None
     return frozen, [x for x in leaves if is_array(x)]
+
+
+def _unhashable(tree: Any) -> str:
+    """Which leaf cannot be a part of the key, as a sentence."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        try:
+            hash(None if is_array(leaf) else leaf)
+        except TypeError:
+            where = jax.tree_util.keystr(path)
+            return (
+                f"an objective or method holds a {type(leaf).__name__} at {where}, which is neither an array nor "
+                "hashable; use arrays, numbers, strings, functions or tuples."
+            )
+    return "an objective or method holds options that cannot be hashed; use numbers, strings, functions or tuples."
 
 
 def join(frozen: Frozen, arrays: list) -> Any:
