@@ -31,7 +31,7 @@ $(STAMP): $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# What only the tests of `ravine export` need, so that `make demo` does not wait for it.
+# What only tests need (of `ravine export`, and scikit-learn as an oracle), so that `make demo` does not wait for it.
 $(VENV)/.ravine-exports: $(STAMP) $(EXPORTS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(EXPORTS)
 	@touch $@
