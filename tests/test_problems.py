@@ -284,7 +284,7 @@ def test_listing_problems_and_models_imports_no_jax():
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == f"{ravine.problems.__all__ + ravine.models.__all__} False"
     assert dir(ravine.problems) == sorted(ravine.problems._TABLE)
-    with pytest.raises(AttributeError, match="Poisson2D"):
+    with pytest.raises(AttributeError, match="has no problem 'Poisson3D'; did you mean 'Poisson5D'"):
         ravine.problems.Poisson3D
 
 
