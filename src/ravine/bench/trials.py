@@ -120,7 +120,7 @@ def _line(trial: Trial) -> dict[str, Any]:
 
 
 def result(run: Mapping[str, Any]) -> tuple[float, float]:
-    """(error, score) of a run's record: see 3. in the module docstring. Both infinite for a run without a result."""
+    """(error, score) of a run's record: see 3. in the docstring of `tune`. Both infinite for a run without a result."""
     if run["status"] not in FINISHED or run["status"] == "failed":
         return math.inf, math.inf
     if run["metric"] is None:

@@ -19,6 +19,7 @@ Reference  Nocedal & Wright (2006), Numerical Optimization, ch. 10; Björck (199
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -39,6 +40,12 @@ def _cho_solve(factor: Float[Array, "k k"], b: Float[Array, " k"]) -> Float[Arra
 def usable(factor: Float[Array, "k k"]) -> Bool[Array, ""]:
     """Whether the factorisation exists: LAPACK's failure is a factor full of NaN."""
     return jnp.isfinite(factor[-1, -1])
+
+
+def _refined(solve: Callable, local: Any, diagonal: Float[Array, " P"], b: Float[Array, " P"]) -> Float[Array, " P"]:
+    """`solve(b)` of (JᵀJ + diagonal) x = b, improved by one step of iterative refinement."""
+    x = solve(b)
+    return x + solve(b - local.rows_transposed(local.rows_times(x)) - diagonal * x)
 
 
 class Primal:
@@ -64,9 +71,7 @@ class Refined(Primal):
     """As `Primal`, each solution refined once with the residual of the rows (corrected semi-normal equations)."""
 
     def _solve(self, factor: Array, damping: Scalar, b: Float[Array, " P"]) -> Float[Array, " P"]:
-        s = _cho_solve(factor, b)
-        left = b - self.local.rows_transposed(self.local.rows_times(s)) - damping * self.scale * s
-        return s + _cho_solve(factor, left)
+        return _refined(lambda c: _cho_solve(factor, c), self.local, damping * self.scale, b)
 
 
 class QR(Refined):
@@ -107,11 +112,9 @@ class Woodbury(Dual):
 
     def step(self, factor: Array, damping: Scalar, centre: Float[Array, " P"]) -> Float[Array, " P"]:
         local, diagonal = self.local, damping * self.scale
-        b = diagonal * centre - local.grad
-        d = self._solve(factor, diagonal, b)
-        left = b - local.rows_transposed(local.rows_times(d)) - diagonal * d
-        return d + self._solve(factor, diagonal, left)
 
-    def _solve(self, factor: Array, diagonal: Float[Array, " P"], b: Float[Array, " P"]) -> Float[Array, " P"]:
-        inner = _cho_solve(factor, self.local.rows_times(b / self.scale))
-        return (b - self.local.rows_transposed(inner)) / diagonal
+        def solve(b):
+            inner = _cho_solve(factor, local.rows_times(b / self.scale))
+            return (b - local.rows_transposed(inner)) / diagonal
+
+        return _refined(solve, local, diagonal, diagonal * centre - local.grad)
