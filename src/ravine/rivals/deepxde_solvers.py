@@ -16,8 +16,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .optax_solvers import positive
-from .rival import Rival
+from .rival import Rival, positive
 from .track import Track
 from .view import View
 

@@ -6,7 +6,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from ..types import Structure, counts
-from .optax_solvers import positive
+from .rival import positive
 from .stepping import Solver, Stepped
 from .view import View
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from .optax_solvers import adam, positive, searched
+from .optax_solvers import adam, searched
+from .rival import positive
 from .stepping import Solver, Stepped
 from .view import View
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 
 from ..types import Counts, counts
+from .rival import positive
 from .stepping import Solver, Stepped
 from .view import View
 
@@ -91,10 +92,3 @@ def _searches(old: Any, new: Any) -> Counts:
     fresh = ~jnp.isfinite(optax.tree.get(old, "value")).astype(bool)
     trials = optax.tree.get(new, "num_linesearch_steps") + fresh
     return counts(residual=trials, vjp=trials)
-
-
-def positive(name: str, **values: float) -> None:
-    """Raises ValueError, one sentence, unless every value is positive."""
-    for option, value in values.items():
-        if not value > 0:
-            raise ValueError(f"{name}: {option}={value!r} must be positive.")

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import jax
 
 from ..types import Structure, counts
-from .optax_solvers import positive
+from .rival import positive
 from .stepping import Solver, Stepped
 from .view import View
 

@@ -42,3 +42,10 @@ class Rival(abc.ABC):
         if self.needs in structure:
             return None
         return f"{self.name} needs residual rows, and this objective has none; use a rival for scalars (optax/lbfgs)."
+
+
+def positive(name: str, **values: float) -> None:
+    """Raises ValueError, one sentence, unless every value is positive."""
+    for option, value in values.items():
+        if not value > 0:
+            raise ValueError(f"{name}: {option}={value!r} must be positive.")

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import jax.numpy as jnp
 
 from ..types import Structure
-from .optax_solvers import positive
+from .rival import positive
 from .stepping import Solver, Stepped
 from .view import View
 

@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..types import Structure
-from .optax_solvers import positive
-from .rival import Rival
+from .rival import Rival, positive
 from .track import Track
 from .view import View
 
