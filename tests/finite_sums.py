@@ -24,6 +24,17 @@ def regression(n=60, d=4, seed=0, noise=0.5):
     return LeastSquares({"fit": Term(row, {"a": a, "y": y})}), best, 1.0, np.linalg.eigvalsh(a.T @ a / n)[0]
 
 
+# What the tests of finite sums share: the sum, its minimiser, its constants, and where runs on it begin.
+OBJECTIVE, BEST, SMOOTH, CONVEX = regression()
+N = 60
+ZERO = {"w": np.zeros(4)}
+
+
+def gap(params, info):
+    """L − L* of OBJECTIVE; to be watched in `trajectories`."""
+    return OBJECTIVE.value(params) - OBJECTIVE.value({"w": jnp.asarray(BEST)})
+
+
 def gradient_on(objective, rows, w):
     """Of a sum that `regression` made, on some rows, in NumPy."""
     points = objective.parts["fit"].points

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from finite_sums import gradient_on, logistic, path_of, regression, trajectories
+from finite_sums import BEST, CONVEX, OBJECTIVE, SMOOTH, ZERO, N, gap, gradient_on, logistic, path_of, trajectories
 from small import FIT, residual, start, steady
 
 from ravine import Budget, Stages, minimize
@@ -26,19 +26,6 @@ from ravine.registry import find
 from ravine.views import bounds_on
 
 jnp = jax.numpy
-OBJECTIVE, BEST, SMOOTH, CONVEX = regression()
-N = 60
-ZERO = {"w": np.zeros(4)}
-
-
-@pytest.fixture(autouse=True)
-def double():
-    with jax.enable_x64(True):
-        yield
-
-
-def gap(params, info):
-    return OBJECTIVE.value(params) - OBJECTIVE.value({"w": jnp.asarray(BEST)})
 
 
 def distance(params, info):

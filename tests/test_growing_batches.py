@@ -3,20 +3,12 @@
 import jax
 import numpy as np
 import pytest
-from finite_sums import gradient_on, regression
+from finite_sums import BEST, OBJECTIVE, N, gradient_on
 
 from ravine.registry import find
 from ravine.sampling.base import rng
 
 jnp = jax.numpy
-OBJECTIVE, BEST, _, _ = regression()
-N = 60
-
-
-@pytest.fixture(autouse=True)
-def double():
-    with jax.enable_x64(True):
-        yield
 
 
 def test_the_norm_test_grows_a_batch_when_noise_drowns_the_gradient():

@@ -18,12 +18,6 @@ T = np.linspace(0.0, 1.0, ROWS)
 XI = RNG.normal(size=(ROWS, SAMPLES, 1))
 
 
-@pytest.fixture(autouse=True)
-def double():
-    with jax.enable_x64(True):
-        yield
-
-
 def mean_row(p, x):
     """An average over the samples of a row; the residual is not linear in it."""
     u = p["w"][0] * jnp.sin(3 * x["t"] + 0.3 * x["xi"][:, 0]) + p["w"][1] * x["t"]

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from finite_sums import gradient_on, path_of, regression, trajectories
+from finite_sums import BEST, OBJECTIVE, ZERO, N, gap, gradient_on, path_of, trajectories
 
 from ravine.finite_sum import term_gradients
 from ravine.methods import MUlSTREG, MultilevelMonteCarlo
@@ -11,19 +11,6 @@ from ravine.methods.multilevel_monte_carlo import Levels, _shared
 from ravine.objective import LeastSquares, Term
 
 jnp = jax.numpy
-OBJECTIVE, BEST, _, _ = regression()
-N = 60
-ZERO = {"w": np.zeros(4)}
-
-
-@pytest.fixture(autouse=True)
-def double():
-    with jax.enable_x64(True):
-        yield
-
-
-def gap(params, info):
-    return OBJECTIVE.value(params) - OBJECTIVE.value({"w": jnp.asarray(BEST)})
 
 
 def smooth_row(p, x):

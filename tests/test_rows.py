@@ -19,12 +19,6 @@ X, Y = RNG.normal(size=(5, 2)), RNG.normal(size=4)
 PARAMS = {"a": np.array([0.3, -0.7]), "b": np.asarray(0.4)}
 
 
-@pytest.fixture(autouse=True)
-def double():
-    with jax.enable_x64(True):
-        yield
-
-
 def wave(p, x):
     return jnp.stack([jnp.sin(p["a"] @ x) + p["b"], p["b"] * x[0]])
 
