@@ -1,5 +1,6 @@
 """Which runs are compared, on which clock and to which targets, and how few sentences that takes."""
 
+import csv
 import math
 
 import bench_samples as samples
@@ -8,6 +9,7 @@ import pytest
 from ravine.bench.conclusion import LONGEST, as_text, conclude, sentences, write_tables
 from ravine.bench.curves import target_word
 from ravine.bench.record import record_of
+from ravine.bench.summary import standing
 from ravine.bench.tuned import DEFAULTS_ONLY
 
 RULE = f"Rule: {DEFAULTS_ONLY}\n"
@@ -108,6 +110,39 @@ def test_claims_come_first_and_equal_reasons_share_a_sentence(tmp_path):
     none = [f._replace(claim=False, better=None, family=40, sentence=f"{i}") for i, f in enumerate(found.findings)]
     many = sentences(found._replace(findings=none * 2))
     assert len(many) == LONGEST + 1 and many[-1].startswith(f"no claim: nor from {24 - LONGEST} more")
+
+
+def test_tables_hold_what_was_tested_in_full_and_the_rest_by_reason(tmp_path):
+    """On one problem each, twelve seeds are enough, five are not."""
+    few = records(tmp_path / "a", ["fast", "slow", "diverging"], seeds=5, problems=("burgers1d",))
+    found = conclude([*records(tmp_path / "b", ["fast", "slow", "diverging"], seeds=12), *few])
+    write_tables(tmp_path / "tables", found)
+    with (tmp_path / "tables" / "claims.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    tested = [f for f in found.findings if f.family]
+    assert [row["sentence"] for row in rows[: len(tested)]] == [f.sentence for f in tested]
+    (rest,) = rows[len(tested) :]
+    assert rest["sentence"].startswith("no claim, 12 comparisons: not enough runs for a claim: 5 seeds of both")
+    assert rest["claim"] == "False" and not rest["first"] and len(found.findings) == len(tested) + 12
+    said = (tmp_path / "tables" / "summary.txt").read_text()
+    assert all(row["sentence"] in said for row in rows)
+
+
+def test_claims_are_counted_by_method(tmp_path):
+    """`standing` against a count by hand, over the problems together and not on each."""
+    methods = ["fast", "slow", "diverging"]
+    found = conclude(records(tmp_path, methods, seeds=12, problems=("poisson2d", "burgers1d")))
+    claimed = [f for f in found.findings if f.claim and len(f.problems) == 2]
+    assert claimed and len(claimed) < sum(f.claim for f in found.findings)
+    sheet = standing(found.findings)
+    assert [row[0] for row in sheet.rows] == methods
+    for name, *counts in sheet.rows:
+        for column, count in zip(sheet.columns[1:], counts, strict=True):
+            quantity, word = column.split(": ")
+            own = [f for f in claimed if f.quantity == quantity and name in f.methods]
+            assert count == sum((f.better == name) == (word == "better than") for f in own)
+    assert sum(map(sum, (row[1:] for row in sheet.rows))) == 2 * len(claimed)
+    assert standing([f._replace(claim=False, better=None) for f in found.findings]) is None
 
 
 def test_unequal_budgets_are_refused_in_a_sentence(tmp_path):

@@ -137,6 +137,9 @@ def test_nobody_gains_by_a_run_that_is_lacking(tmp_path):
     kept, notes = balanced(shown)
     assert {(r.method, r.seed) for r in kept} == {(m, s) for m in ("fast", "lucky") for s in (0, 1)}
     assert notes == ["poisson2d seed 2 is left out: there is no run of lucky."]
+    long = balanced([r for r in samples.results(tmp_path / "b", seeds=range(9)) if r.method == "fast" or r.seed == 8])
+    (note,) = long.notes  # one sentence for all that lack the same methods
+    assert note.startswith("poisson2d seed 0, poisson2d seed 1, ") and " seed 5 and 2 more are left out: " in note
     with pytest.raises(ValueError, match="two results of this run"):
         balanced([*runs, runs[0]])
     with pytest.raises(ValueError, match="give at least one run"):
@@ -245,7 +248,7 @@ def test_a_slow_metric_and_a_long_compilation_change_no_ranking(tmp_path):
 
 def test_text_and_csv(tmp_path):
     runs = samples.results(tmp_path, methods=("fast", "failing"), seeds=(0,))
-    shown = text(runs, targets=TARGETS)
+    shown = text(sheets(runs, TARGETS))
     assert shown.index("Outcomes") < shown.index("Runs") < shown.index("Summary") < shown.index("Success rates")
     table = as_text(sheets(runs, TARGETS)["times"]).splitlines()
     assert table[3:] == [

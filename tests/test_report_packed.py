@@ -10,7 +10,7 @@ from test_report import Page, figures_of
 
 from ravine.report import load_run, write_report
 from ravine.report.packed import Store, narrow, unpacked
-from ravine.report.thin import MANY, limits, thin
+from ravine.report.thin import MANY, VERY_MANY, limits, thin
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,7 @@ def test_thinning_keeps_ends_stages_spikes_and_gaps(tmp_path):
 
 def test_a_long_page_holds_less_and_says_so(tmp_path):
     assert limits(MANY).pictures is None and limits(MANY + 1).rows < limits(MANY).rows
+    assert limits(VERY_MANY) == limits(MANY + 1) and limits(VERY_MANY + 1).rows < limits(VERY_MANY).rows
     runs = []
     for seed in range(MANY + 1):
         problem = "b" if seed == MANY else "a"

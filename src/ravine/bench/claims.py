@@ -127,12 +127,12 @@ def compare(
     if against is not None and against not in methods:
         raise ValueError(f"against={against!r}: there are runs of {', '.join(methods)}.")
     pairs = [p for p in itertools.combinations(methods, 2) if against is None or against in p]
-    found, problems = index(results), problems_of(results)
-    quantities = [None, *targets]
+    problems, quantities = problems_of(results), [None, *targets]
+    known = _known(results, quantities, axis)
     scopes = [(tuple(problems), True)] if len(problems) > 1 else []
     scopes += [((problem,), False) for problem in problems]
     questions = [
-        _question(found, methods, pair, scope, pooled, target, axis)
+        _question(known, pair, scope, pooled, target, axis)
         for scope, pooled in scopes
         for pair in pairs
         for target in quantities
@@ -140,23 +140,41 @@ def compare(
     return _answers(questions, level)
 
 
-def _question(found, methods, pair, problems, pooled, target, axis) -> _Question:
+class _Known(NamedTuple):
+    """Of one problem and quantity: {method: {seed: (cost, run)}} of the runs that may enter, and the seeds at which not
+    all methods are equal."""
+
+    runs: dict[str, dict[int, tuple[float, Result]]]
+    differing: set[int]
+
+
+def _known(results: Sequence[Result], quantities, axis: str) -> dict[tuple[str, float | None], _Known]:
+    """Looked up once for all pairs of methods: of sixty methods there are thousands."""
+    made = {(p, t): _Known({}, set()) for p in problems_of(results) for t in quantities}
+    first: dict[tuple[str, float | None, int], float] = {}
+    for (problem, method, seed), run in index(results).items():
+        for target in quantities:
+            if _usable(run, target):
+                cost, known = _cost(run, target, axis), made[problem, target]
+                known.runs.setdefault(method, {})[seed] = (cost, run)
+                # Unchanged when the members of a pair are swapped, so the choice of comparisons favours neither.
+                if first.setdefault((problem, target, seed), cost) != cost:
+                    known.differing.add(seed)
+    return made
+
+
+def _question(known, pair, problems, pooled, target, axis) -> _Question:
     blocks, can_differ, compared = [], 0, []
     for problem in problems:
-        costs = []
-        for seed in sorted({s for p, _, s in found if p == problem}):
-            runs = [found.get((problem, m, seed)) for m in pair]
-            if not all(run is not None and _usable(run, target) for run in runs):
-                continue
-            if target is not None and axis != "work" and not _same_clock(*runs):
-                continue
-            costs.append([_cost(run, target, axis) for run in runs])
-            # Unchanged when the members of a pair are swapped, so the choice of comparisons favours neither.
-            others = [r for m in methods if (r := found.get((problem, m, seed))) is not None and _usable(r, target)]
-            can_differ += len({_cost(r, target, axis) for r in others}) > 1
-        if costs:
-            blocks.append(np.array(costs))
+        runs, differing = known[problem, target]
+        first, second = (runs.get(method, {}) for method in pair)
+        seeds = sorted(first.keys() & second.keys())
+        if target is not None and axis != "work":
+            seeds = [seed for seed in seeds if _same_clock(first[seed][1], second[seed][1])]
+        if seeds:
+            blocks.append(np.array([[first[seed][0], second[seed][0]] for seed in seeds]))
             compared.append(problem)
+            can_differ += len(differing.intersection(seeds))
     shown = tuple(compared) if pooled else problems
     return _Question(pair, shown, pooled, target, axis, blocks, can_differ)
 

@@ -114,14 +114,17 @@ def as_text(found: Conclusion) -> str:
     return "\n".join(parts)
 
 
-def sentences(found: Conclusion) -> list[str]:
-    """The claims and non-claims, a sentence each; comparisons without a claim for the same reason share one."""
+def sentences(found: Conclusion, longest: int | None = LONGEST) -> list[str]:
+    """The claims and non-claims, a sentence each; comparisons that could not be tested for the same reason share one.
+
+    longest: of the tested ones without a claim, how many are listed before the rest are counted; None: all.
+    """
     claimed = [f.sentence for f in found.findings if f.claim]
     tested = [f.sentence for f in found.findings if f.family and not f.claim]
     untested = [f for f in found.findings if not f.family]
-    if len(tested) > LONGEST:
-        more = f"no claim: nor from {len(tested) - LONGEST} more comparisons with p above 0.05 after Holm."
-        tested = [*tested[:LONGEST], more]
+    if longest is not None and len(tested) > longest:
+        more = f"no claim: nor from {len(tested) - longest} more comparisons with p above 0.05 after Holm."
+        tested = [*tested[:longest], more]
     if untested and not tested and not claimed and all(f.pairs < MIN_PAIRS for f in untested):
         least, most = min(f.pairs for f in untested), max(f.pairs for f in untested)
         pairs = f"{least}" if least == most else f"{least} to {most}"
@@ -141,14 +144,22 @@ def sentences(found: Conclusion) -> list[str]:
 
 
 def write_tables(folder: Path, found: Conclusion) -> None:
-    """`folder` with every sheet as CSV, the claims as CSV, and all of it as text in summary.txt."""
+    """`folder` with every sheet as CSV, the claims as CSV, and all of it as text in summary.txt.
+
+    Comparisons that were tested have a line each; the others, of which sixty methods have a hundred thousand, share one
+    for each reason.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     made = summary.sheets(found.results, found.targets, found.axis)
-    for name, sheet in made.items():
-        write_text(folder / f"{name}.csv", summary.as_csv(sheet))
-    write_text(folder / "claims.csv", summary.as_csv(summary.claims(found.findings)))
-    said = "".join(f"{sentence}\n\n" for sentence in [f"Rule: {found.rule}", *found.excluded])
+    if counted := summary.standing(found.findings):
+        made["standing"] = counted
+    said = sentences(found, longest=None)
+    tested = [f for f in found.findings if f.family]
+    sheet = summary.claims(tested, said[len(tested) :])
+    for name, table in (made | {"claims": sheet}).items():
+        write_text(folder / f"{name}.csv", summary.as_csv(table))
+    head = "".join(f"{sentence}\n\n" for sentence in [f"Rule: {found.rule}", *found.excluded])
     if found.tuning:
         write_text(folder / "tuning.csv", summary.as_csv(found.tuning))
-        said += summary.as_text(found.tuning) + "\n"
-    write_text(folder / "summary.txt", said + summary.text(found.results, found.findings, found.targets, found.axis))
+        head += summary.as_text(found.tuning) + "\n"
+    write_text(folder / "summary.txt", head + summary.text(made, said))

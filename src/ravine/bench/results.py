@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+NAMED = 6  # runs or methods in a sentence before the rest are counted
 FINISHED = ("reached_target", "converged", "stalled", "diverged", "budget", "failed")  # nothing is left to run
 
 
@@ -115,20 +116,32 @@ def index(results: Sequence[Result]) -> dict[tuple[str, str, int], Result]:
 
 
 def balanced(results: Sequence[Result]) -> Balanced:
-    """The results of those (problem, seed) for which every method has one, and a sentence for each that was left out.
+    """The results of those (problem, seed) for which every method has one, and a sentence on those that were left out
+    for lack of the same methods.
 
     A run that failed or was not finished is a result; only a run nobody has a record of is lacking.
     """
     found, methods = index(results), methods_of(results)
-    kept, notes = [], []
+    kept: list[Result] = []
+    left_out: dict[tuple[str, ...], list[str]] = {}
     for problem in problems_of(results):
         for seed in sorted({r.seed for r in results if r.problem == problem}):
-            lacking = [m for m in methods if (problem, m, seed) not in found]
+            lacking = tuple(m for m in methods if (problem, m, seed) not in found)
             if lacking:
-                notes.append(f"{problem} seed {seed} is left out: there is no run of {', '.join(lacking)}.")
+                left_out.setdefault(lacking, []).append(f"{problem} seed {seed}")
             else:
                 kept += [found[problem, m, seed] for m in methods]
+    notes = [
+        f"{_named(where)} {'is' if len(where) == 1 else 'are'} left out: there is no run of {_named(lacking)}."
+        for lacking, where in left_out.items()
+    ]
     return Balanced(kept, notes)
+
+
+def _named(names: Sequence[str]) -> str:
+    """All of a few, the first of many."""
+    hidden = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {hidden} more" if hidden > 0 else "")
 
 
 def cases(results: Sequence[Result]) -> tuple[list[str], list[tuple[str, int]], dict[tuple[str, str, int], Result]]:

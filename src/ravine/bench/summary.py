@@ -56,7 +56,7 @@ class Sheet(NamedTuple):
 
 
 def sheets(results: Sequence[Result], targets: Sequence[float] = TARGETS, axis: str = "seconds") -> dict[str, Sheet]:
-    """All tables, by name, status first: outcomes, runs, errors, times, success, summary.
+    """All tables of results, by name, status first: outcomes, runs, summary, errors, times, success.
 
     outcomes and runs show every result; the others those of (problem, seed) that every method has, and are left out if
     there are none. Raises ValueError for duplicate runs, unequal budgets and targets or axes that were not recorded.
@@ -150,22 +150,41 @@ def _summary(results: Sequence[Result], targets: Sequence[float], axis: str) -> 
     return Sheet("Summary", note, ("method", "reached", "mean", "score", "best", "close"), rows)
 
 
-def claims(findings: Sequence[Finding]) -> Sheet:
-    """What was compared and what may be said, claims first."""
+def claims(tested: Sequence[Finding], others: Sequence[str] = ()) -> Sheet:
+    """What was compared and what may be said, claims first; `others`: sentences on what could not be tested."""
     columns = ("claim", "sentence", "first", "second", "better", "problems", "quantity", "target", "pairs")
     columns += ("first_better", "second_better", "ratio", "p", "p_adjusted", "family")
-    rows = []
-    for f in findings:
+    rows: list[tuple[Any, ...]] = []
+    for f in tested:
         compared = f.claim, f.sentence, *f.methods, f.better, "; ".join(f.problems), f.quantity, f.target, f.pairs
         rows.append((*compared, f.first_better, f.second_better, f.ratio, f.p, f.p_adjusted, f.family))
+    rows += [(False, sentence, *[None] * (len(columns) - 2)) for sentence in others]
     return Sheet("Claims", "p is that of one comparison, p_adjusted that after Holm's correction.", columns, rows)
 
 
-def text(results: Sequence[Result], findings: Sequence[Finding] = (), targets=TARGETS, axis: str = "seconds") -> str:
-    """All sheets and findings as plain text, status first. Raises ValueError as `sheets`."""
-    parts = [as_text(sheet) for sheet in sheets(results, targets, axis).values()]
-    if findings:
-        parts.append("Claims\n" + "\n".join(f"  {found.sentence}" for found in findings) + "\n")
+def standing(findings: Sequence[Finding]) -> Sheet | None:
+    """The claims counted by method, pooled ones where there are several problems; None if there are none."""
+    pooled = any(len(f.problems) > 1 for f in findings)
+    kept = [f for f in findings if (len(f.problems) > 1) == pooled]
+    if not any(f.claim for f in kept):
+        return None
+    quantities = list(dict.fromkeys(f.quantity for f in kept))
+    won = Counter((f.better, f.quantity) for f in kept if f.claim)
+    lost = Counter((m, f.quantity) for f in kept if f.claim for m in f.methods if m != f.better)
+    counts = [(q, count) for q in quantities for count in (won, lost)]
+    methods = dict.fromkeys(m for f in kept for m in f.methods)
+    rows = [(m, *(count[m, q] for q, count in counts)) for m in methods]
+    columns = [f"{q}: {word}" for q in quantities for word in ("better than", "worse than")]
+    where = "over all problems together" if pooled else "on this problem"
+    note = f"Of how many other methods each was shown to be better, and of how many worse, {where}."
+    return Sheet("Claims by method", note, ("method", *columns), rows)
+
+
+def text(made: Mapping[str, Sheet], said: Sequence[str] = ()) -> str:
+    """Sheets and sentences of claims as plain text, status first."""
+    parts = [as_text(sheet) for sheet in made.values()]
+    if said:
+        parts.append("Claims\n" + "\n".join(f"  {sentence}" for sentence in said) + "\n")
     return "\n".join(parts)
 
 

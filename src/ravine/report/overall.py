@@ -14,7 +14,7 @@ from ..bench.curves import target_word
 from ..bench.profiles import Steps, Success, error_profile, performance_profile, quality_profile, runtime_ecdf, success
 from ..bench.record import record_of
 from ..bench.results import methods_of, problems_of
-from ..bench.summary import UNIT, Sheet, sheets
+from ..bench.summary import UNIT, Sheet, sheets, standing
 from . import theme
 from .figures import axis, escaped, layout
 from .load import RunRecord
@@ -144,7 +144,9 @@ def _sheets(found: Conclusion) -> dict[str, Sheet]:
     if not found.kept:
         return {}
     made = sheets(found.kept, found.targets, found.axis)
-    return {name: made[name] for name in ("summary", "errors", "times")}
+    chosen = {name: made[name] for name in ("summary", "errors", "times")}
+    counted = standing(found.findings)
+    return {"standing": counted, **chosen} if counted else chosen
 
 
 def _success(found: Conclusion) -> list[tuple[str, list[tuple[str, str, float]]]]:

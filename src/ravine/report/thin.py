@@ -1,6 +1,6 @@
-"""How much of each run a page holds, so that a page of a thousand runs stays a file that opens at once.
+"""How much of each run a page holds, so that a page of thousands of runs stays a file that opens at once.
 
-A page of up to `MANY` runs shows all there is, a longer one less; the page and docs/report.md say what.
+A page of up to `MANY` runs shows all there is, longer ones less; the page and docs/report.md say what.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from .load import RunRecord
 
-MANY = 100  # runs
+MANY, VERY_MANY = 100, 1000  # runs
 
 
 class Limits(NamedTuple):
@@ -30,7 +30,9 @@ class Limits(NamedTuple):
 
 def limits(runs: int) -> Limits:
     """What a page of so many runs holds of each."""
-    return Limits(600, "all", None, 400, 200) if runs <= MANY else Limits(80, "median", 4, 48, 60)
+    if runs <= MANY:
+        return Limits(600, "all", None, 400, 200)
+    return Limits(80 if runs <= VERY_MANY else 40, "median", 4, 48, 60 if runs <= VERY_MANY else 40)
 
 
 def thin(run: RunRecord, rows: int) -> RunRecord:
