@@ -40,7 +40,8 @@ class _DeepXDE(Rival):
         import torch
 
         with contextlib.redirect_stdout(sys.stderr):  # DeepXDE says what it is doing
-            theta = torch.tensor(np.asarray(view.start), requires_grad=True)
+            # DeepXDE makes a GPU PyTorch's default device where there is one; the closure's arrays are in host memory.
+            theta = torch.tensor(np.asarray(view.start), requires_grad=True, device="cpu")
             optimizer = self.optimizer([theta])
         evaluate, calls = view.on_host(view.value_and_grad), [0]
         known: dict[bytes, tuple[Any, Any]] = {}  # PyTorch asks again where it ended its last step
@@ -51,7 +52,7 @@ class _DeepXDE(Rival):
                 calls[0] += 1
                 value, grad = evaluate(point)
                 known.clear()
-                known[key] = torch.tensor(float(value), dtype=theta.dtype), torch.tensor(grad)
+                known[key] = tuple(torch.tensor(x, dtype=theta.dtype, device="cpu") for x in (value, grad))
             value, theta.grad = known[key]
             return value
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, ClassVar
 
-from .optax_solvers import adam, searched
+from .optax_solvers import adam, searched, searches
 from .rival import positive
 from .stepping import Solver, Stepped
 from .view import View
@@ -19,6 +19,7 @@ class _SelfScaled(Stepped):
     """`adam` steps of Adam with `learning_rate` first, then the quasi-Newton method `transformation`."""
 
     transformation: ClassVar[str]
+    counted: ClassVar[bool] = True
     adam: int = 0
     learning_rate: float = 1e-3
 
@@ -30,7 +31,7 @@ class _SelfScaled(Stepped):
     def solver(self, view: View) -> Solver:
         from jno import optimizers
 
-        return searched(view, getattr(optimizers, self.transformation)())
+        return searched(view, getattr(optimizers, self.transformation)(), searches)
 
     def phases(self, view: View) -> list[tuple[Solver, int | None]]:
         first: list[Any] = [(adam(view, self.learning_rate), self.adam)] if self.adam else []

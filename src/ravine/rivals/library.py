@@ -9,33 +9,43 @@ from typing import NamedTuple
 
 class Library(NamedTuple):
     """`module` is imported, `distribution` is its name in the package index, `install` are pip's arguments; `also` are
-    modules that it needs and does not bring."""
+    modules that it needs and does not bring; `parts` are packages that do a part of the steps."""
 
     module: str
     distribution: str
     install: str
     also: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def version(self) -> str | None:
-        try:
-            return version(self.distribution)
-        except PackageNotFoundError:
-            return None
+        return self.versions[self.distribution]
+
+    @property
+    def versions(self) -> dict[str, str | None]:
+        """Of the library and its parts; None where one is not installed."""
+        return {name: _version(name) for name in (self.distribution, *self.parts)}
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
 
 
 # The versions are those the adapters were written for and measured with.
 LIBRARIES = {
     "scipy": Library("scipy", "scipy", "'scipy>=1.16'"),
     "optax": Library("optax", "optax", "optax"),
-    "optimistix": Library("optimistix", "optimistix", "optimistix==0.1.0"),
+    "optimistix": Library("optimistix", "optimistix", "optimistix==0.1.0", parts=("lineax",)),
     "jaxopt": Library("jaxopt", "jaxopt", "jaxopt==0.8.5"),
     "jno": Library("jno", "jax-numerical-operators", "jax-numerical-operators==0.4.2"),
     "jinns": Library("jinns", "jinns", "jinns==1.10.2"),
     # scimba declares PyTorch for its other half; the JAX half imports without it.
     "scimba": Library("scimba_jax", "scimba", "--no-deps scimba==1.4.1"),
     # It brings no back end; the adapter is for PyTorch (on a CPU).
-    "deepxde": Library("deepxde", "DeepXDE", "deepxde==1.15.0 torch", also=("torch",)),
+    "deepxde": Library("deepxde", "DeepXDE", "deepxde==1.15.0 torch==2.13.0", also=("torch",), parts=("torch",)),
 }
 
 

@@ -43,7 +43,7 @@ class OptaxLBFGS(Stepped):
 
     name: ClassVar[str] = "optax/lbfgs"
     call: ClassVar[str] = "optax.lbfgs with optax.value_and_grad_from_state"
-    source: ClassVar[str] = "https://optax.readthedocs.io/en/latest/_collections/examples/lbfgs.html"
+    source: ClassVar[str] = "https://optax.readthedocs.io/en/latest/_collections/examples/lbfgs.html; memory: ours (its default is 10)"
     counted: ClassVar[bool] = True
     memory: int = 50
 
@@ -53,7 +53,7 @@ class OptaxLBFGS(Stepped):
     def solver(self, view: View) -> Solver:
         import optax
 
-        return searched(view, optax.lbfgs(memory_size=self.memory), _searches)
+        return searched(view, optax.lbfgs(memory_size=self.memory), searches)
 
 
 def adam(view: View, learning_rate: Any) -> Solver:
@@ -85,7 +85,7 @@ def searched(view: View, transformation: Any, work: Any = None) -> Solver:
     return Solver(lambda theta, data: transformation.init(theta), step, work)
 
 
-def _searches(old: Any, new: Any) -> Counts:
+def searches(old: Any, new: Any) -> Counts:
     """Work of one step: every trial of the search takes value and gradient, and so does a start it has not seen."""
     import optax
 

@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import jax
 
 from ..types import Structure, counts
-from .rival import positive
 from .stepping import Solver, Stepped
 from .view import View
 
 _DOCS = "https://docs.kidger.site/optimistix/api/"
+_TOLERANCE = 1e-15  # of stopping tests, which `step` does not ask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +27,9 @@ class OptimistixLM(Stepped):
     source: ClassVar[str] = _DOCS + "least_squares"
     needs: ClassVar[Structure] = Structure.RESIDUAL
     counted: ClassVar[bool] = True
-    tolerance: float = 1e-15
     jacobian: str = "rows"
 
     def __post_init__(self):
-        positive(self.name, tolerance=self.tolerance)
         if self.jacobian not in ("rows", "own"):
             raise ValueError(f"{self.name}: jacobian={self.jacobian!r} must be 'rows' or 'own'.")
 
@@ -39,7 +37,7 @@ class OptimistixLM(Stepped):
         import optimistix
 
         rows = view.residual_with_jacobian if self.jacobian == "rows" else view.residual
-        solver = optimistix.LevenbergMarquardt(rtol=self.tolerance, atol=self.tolerance)
+        solver = optimistix.LevenbergMarquardt(rtol=_TOLERANCE, atol=_TOLERANCE)
         # A step evaluates the residual at its trial and linearises it there; N rows either way.
         n = view.rows or 0
         return stepped(solver, view, rows, lambda old, new: counts(residual=1, rows=n, solves=1))
@@ -52,15 +50,11 @@ class OptimistixBFGS(Stepped):
     name: ClassVar[str] = "optimistix/bfgs"
     call: ClassVar[str] = "optimistix.BFGS(rtol, atol), init and step"
     source: ClassVar[str] = _DOCS + "minimise"
-    tolerance: float = 1e-15
-
-    def __post_init__(self):
-        positive(self.name, tolerance=self.tolerance)
 
     def solver(self, view: View) -> Solver:
         import optimistix
 
-        return stepped(optimistix.BFGS(rtol=self.tolerance, atol=self.tolerance), view, view.value)
+        return stepped(optimistix.BFGS(rtol=_TOLERANCE, atol=_TOLERANCE), view, view.value)
 
 
 def stepped(solver: Any, view: View, function: Any, work: Any = None) -> Solver:

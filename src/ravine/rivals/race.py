@@ -179,7 +179,7 @@ def _hand_over(rival: Rival, request: Request, track: Track, verdict: Verdict) -
         cpu_seconds=track.clock.cpu,
         wall_seconds=track.clock.wall,
         compile_seconds=track.compile_seconds,
-        provenance=provenance(request.precision, request.seed) | {library.distribution: library.version},
+        provenance=provenance(request.precision, request.seed) | library.versions,
         summary=summary,
         fields=None if request.fields is None else request.fields(full),
     )

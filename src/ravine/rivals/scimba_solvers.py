@@ -11,6 +11,7 @@ import copy
 import dataclasses
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 
 from ..types import Structure
@@ -22,7 +23,12 @@ _OPTIMIZERS = "scimba_jax.nonlinear_approximation.optimizers"
 
 
 class _SelfScaled(Stepped):
-    """A quasi-Newton method of scimba by its class name."""
+    """A quasi-Newton method of scimba by its class name.
+
+    As in scimba's persistent loop, a step begins with the value and gradient that the search before it ended with, and
+    takes them anew only where that search found no Wolfe point. State: (scimba's, value, gradient, whether they are of
+    this point).
+    """
 
     optimizer: ClassVar[str]
 
@@ -34,13 +40,20 @@ class _SelfScaled(Stepped):
         def build(theta, data):
             return native_optimizers.optimize_pytree(cls, theta, lambda point: view.value(point, data))
 
-        def step(theta, state, data):
-            optimizer = build(theta, data)
-            optimizer.state = state
-            _, theta, optimizer = optimizer.update(theta, {})
-            return theta, optimizer.state
+        def init(theta, data):
+            return build(theta, data).state, jnp.zeros((), theta.dtype), jnp.zeros_like(theta), jnp.array(False)
 
-        return Solver(lambda theta, data: build(theta, data).state, step)
+        def step(theta, state, data):
+            def evaluate(point):
+                return view.value_and_grad(point, data)
+
+            optimizer = build(theta, data)
+            optimizer.state, value, grad, known = state
+            value, grad = jax.lax.cond(known, lambda: (value, grad), lambda: evaluate(theta))
+            theta, optimizer, found = optimizer.update_with_evaluation(theta, grad, value, None, evaluate, {})
+            return theta, (optimizer.state, found.value, found.grad, found.done)
+
+        return Solver(init, step)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +61,7 @@ class ScimbaSSBroyden(_SelfScaled):
     """Self-scaled Broyden, n x n, with a strong Wolfe search (scimba's ScimbaSsBroyden)."""
 
     name: ClassVar[str] = "scimba/ssbroyden"
-    call: ClassVar[str] = "optimize_pytree(ScimbaSsBroyden, params, objective)"
+    call: ClassVar[str] = "optimize_pytree(ScimbaSsBroyden, params, objective), update_with_evaluation"
     source: ClassVar[str] = f"docstring of {_OPTIMIZERS}.native_optimizers (its defaults)"
     optimizer: ClassVar[str] = "ScimbaSsBroyden"
 
@@ -58,7 +71,7 @@ class ScimbaSSBFGS(_SelfScaled):
     """Self-scaled BFGS, n x n, with a strong Wolfe search (scimba's ScimbaSsBfgs)."""
 
     name: ClassVar[str] = "scimba/ssbfgs"
-    call: ClassVar[str] = "optimize_pytree(ScimbaSsBfgs, params, objective)"
+    call: ClassVar[str] = "optimize_pytree(ScimbaSsBfgs, params, objective), update_with_evaluation"
     source: ClassVar[str] = f"docstring of {_OPTIMIZERS}.native_optimizers (its defaults)"
     optimizer: ClassVar[str] = "ScimbaSsBfgs"
 
@@ -85,7 +98,7 @@ class ScimbaENG(Stepped):
 
     name: ClassVar[str] = "scimba/eng"
     call: ClassVar[str] = "ENGOptimizer with its rows replaced by the objective's"
-    source: ClassVar[str] = f"docstring of {_OPTIMIZERS}.optimizers.ENGOptimizer"
+    source: ClassVar[str] = f"{_OPTIMIZERS}.optimizers.ENGOptimizer (defaults of its __init__)"
     needs: ClassVar[Structure] = Structure.RESIDUAL
     regularization: float = 1e-6
     adaptive: bool = False

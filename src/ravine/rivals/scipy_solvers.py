@@ -77,7 +77,7 @@ class SciPyLBFGSB(_Minimize):
 
     name: ClassVar[str] = "scipy/lbfgsb"
     call: ClassVar[str] = "scipy.optimize.minimize(method='L-BFGS-B', jac=True)"
-    source: ClassVar[str] = _DOCS + "optimize.minimize-lbfgsb.html"
+    source: ClassVar[str] = _DOCS + "optimize.minimize-lbfgsb.html; memory, max_search: ours (its defaults: 10, 20)"
     method: ClassVar[str] = "L-BFGS-B"
     memory: int = 50
     max_search: int = 50
