@@ -4,18 +4,22 @@
     python benchmarks/suite.py report                         # archive, table of results, tables and page from the runs
 
 Run it with the libraries of docs/rivals.md installed; `make suite` installs those that need no PyTorch, and the others
-are rows "not installed". Every run has a process of its own on one pinned core, one run at a time on each of the cores
-given. Differential equations and methods that see all rows come first, and within that runs are ordered seed by seed,
-so that whatever has been run is balanced. They lie in runs/suite; finished ones are packed in benchmarks/suite/ (only
-the columns that the report and the statistics read) and unpacked from there, so the suite goes on in another checkout;
-the page is made from the archives. A run of an earlier commit counts as done, and its record says which commit made it:
-to measure a method again, take its runs out of the archives.
+are left out. Every run has a process of its own on one pinned core, one run at a time on each of the cores
+given. Differential equations and methods that see all rows come first, and within that runs are ordered seed by seed.
+Tables and page are of these runs until all the others are there: methods can only be compared where each of them has
+run. Runs lie in runs/suite; finished ones are packed in benchmarks/suite/ (only the columns that the report and the
+statistics read) and unpacked from there, so the suite goes on in another checkout; the page is made from the archives.
+A run of an earlier commit counts as done, and its record says which commit made it. To measure methods again:
+
+    python benchmarks/suite.py forget jaxopt/lm jno/ssbroyden     # takes their runs out of runs/suite and the archives
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
+import functools
 import io
 import json
 import os
@@ -45,7 +49,7 @@ def tasks(out: Path) -> list:
 
     ours = {name: entry.load() for name, entry in entries("methods").items() if name not in SAME_AS_ANOTHER}
     methods = [*ours, *entries("rivals")]
-    found = []
+    made = []
     for seed in range(SEEDS):
         for problem in entries("problems"):
             for method in methods:
@@ -53,9 +57,21 @@ def tasks(out: Path) -> list:
                     continue
                 words = ["ravine", "solve", problem, "--method", method, "--seed", str(seed), "--budget", BUDGET]
                 where = out / problem / f"{slug(method)}-s{seed}"
-                found.append(Task(problem, method, seed, BUDGET, folder=str(where), command=shlex.join(words)))
-    whole = {name for name, cls in ours.items() if not cls().noisy} | set(entries("rivals"))
-    return sorted(found, key=lambda task: not (task.problem in EQUATIONS and task.method in whole))
+                made.append(Task(problem, method, seed, BUDGET, folder=str(where), command=shlex.join(words)))
+    return sorted(made, key=lambda task: not is_first(task))
+
+
+@functools.cache
+def noisy() -> frozenset[str]:
+    """The methods that work on batches of rows."""
+    from ravine.registry import entries
+
+    return frozenset(name for name, entry in entries("methods").items() if entry.load()().noisy)
+
+
+def is_first(task) -> bool:
+    """Whether the run is of a differential equation and a method that sees all rows."""
+    return task.problem in EQUATIONS and task.method not in noisy()
 
 
 def run(out: Path, seconds: float, workers: int) -> None:
@@ -86,7 +102,7 @@ def shared_out(out: Path):
     out.mkdir(parents=True, exist_ok=True)
     unpack(out)
     every = tasks(out)
-    write_comparison(out, [task for task in every if (Path(task.folder) / "run.json").is_file()], "make suite")
+    write_comparison(out, [at(path.parent) for path in sorted(out.glob("*/*/run.json"))], "make suite")
     found = reuse(every, out, any_version=True)
     waiting = {task.folder for task in found.pending}
     again = [task for task in found.tasks if task.folder not in waiting and disturbed(Path(task.folder))]
@@ -94,6 +110,13 @@ def shared_out(out: Path):
         pending=[task for task in found.tasks if task.folder in waiting or task in again],
         stale=[*found.stale, *(Path(task.folder) for task in again)],
     )
+
+
+def at(folder: Path):
+    """The task of the run that lies there, perhaps beside an earlier one of the same task."""
+    from ravine.bench.task import Task
+
+    return Task(**json.loads((folder / "run.json").read_text(encoding="utf8"))["task"] | {"folder": str(folder)})
 
 
 def disturbed(folder: Path) -> bool:
@@ -112,9 +135,11 @@ def report(out: Path) -> None:
 
     found = shared_out(out)
     missing = {task.folder for task in found.pending}
-    done = [task for task in found.tasks if task.folder not in missing]
+    ended = [task for task in found.tasks if task.folder not in missing]
+    pack(out, ended)
+    whole = len(ended) == len(found.tasks)
+    done = [task for task in ended if whole or is_first(task)]
     write_comparison(out, done, "make suite")
-    pack(out, done)
     (HERE / "results.jsonl").unlink(missing_ok=True)
     for task in done:
         table.append(HERE / "results.jsonl", entry(out, Path(task.folder)))
@@ -122,17 +147,22 @@ def report(out: Path) -> None:
     if conclusion is None:
         print(f"no claim: {why_not}")
     else:
-        shutil.copytree(out / "tables", HERE / "tables", dirs_exist_ok=True)
+        shutil.rmtree(HERE / "tables", ignore_errors=True)
+        shutil.copytree(out / "tables", HERE / "tables")
     with tempfile.TemporaryDirectory() as clean:  # without the pictures, which only runs of this checkout have
         unpack(Path(clean))
         packed = [dataclasses.replace(t, folder=str(Path(clean) / Path(t.folder).relative_to(out))) for t in done]
         write_comparison(Path(clean), packed, "make suite")
         write_report([clean], HERE / "report.html", title="The suite", command="make suite")
-    print(f"{len(done)} of {len(found.tasks)} runs are there; page: {HERE / 'report.html'}")
+    print(f"{len(ended)} of {len(found.tasks)} runs are there, {len(done)} are in the page {HERE / 'report.html'}")
+
+
+def number(archive: Path) -> int:
+    return int(archive.name.split("-")[1].split(".")[0])
 
 
 def archives() -> list[Path]:
-    return sorted(HERE.glob("runs-*.tar.xz"), key=lambda path: int(path.name.split("-")[1].split(".")[0]))
+    return sorted(HERE.glob("runs-*.tar.xz"), key=number)
 
 
 def unpack(out: Path) -> None:
@@ -156,18 +186,47 @@ def pack(out: Path, done: list) -> None:
     if not new:
         return
     HERE.mkdir(exist_ok=True)
-    with tarfile.open(HERE / f"runs-{len(archives()) + 1}.tar.xz", "w:xz", preset=9) as box:
+    with new_archive(HERE / f"runs-{max(map(number, archives()), default=0) + 1}.tar.xz") as box:
         for task in new:
             where = Path(task.folder)
-            parts = {"run.json": (where / "run.json").read_text(encoding="utf8")}
+            put(box, where.relative_to(out) / "run.json", (where / "run.json").read_bytes())
             if (where / "rows.jsonl").is_file():
                 rows = read_objects(where / "rows.jsonl").objects
-                parts["rows.jsonl"] = "".join(dumps(slim(row)) + "\n" for row in rows)
-            for name, text in parts.items():
-                content = text.encode()
-                member = tarfile.TarInfo((where.relative_to(out) / name).as_posix())
-                member.size = len(content)
-                box.addfile(member, io.BytesIO(content))
+                text = "".join(dumps(slim(row)) + "\n" for row in rows)
+                put(box, where.relative_to(out) / "rows.jsonl", text.encode())
+
+
+@contextlib.contextmanager
+def new_archive(path: Path):
+    """An archive to be written, under its name only when it is whole."""
+    part = path.with_name(path.name + ".part")
+    with tarfile.open(part, "w:xz", preset=9) as box:
+        yield box
+    part.replace(path)
+
+
+def put(box: tarfile.TarFile, name: Path, content: bytes) -> None:
+    member = tarfile.TarInfo(name.as_posix())
+    member.size = len(content)
+    box.addfile(member, io.BytesIO(content))
+
+
+def forget(out: Path, methods: set[str]) -> None:
+    """Take the runs of some methods out of the archives and of `out`."""
+    unpack(out)
+    gone = {p.parent for p in out.glob("*/*/run.json") if json.loads(p.read_text(encoding="utf8"))["method"] in methods}
+    names = {folder.relative_to(out).as_posix() for folder in gone}
+    for archive in archives():
+        with tarfile.open(archive) as old:
+            kept = [member for member in old.getmembers() if str(Path(member.name).parent) not in names]
+            if len(kept) == len(old.getmembers()):
+                continue
+            with new_archive(archive) as box:
+                for member in kept:
+                    box.addfile(member, old.extractfile(member))
+    for folder in gone:
+        shutil.rmtree(folder)
+    print(f"{len(gone)} runs of {', '.join(sorted(methods))} are to be made again.")
 
 
 def slim(row: dict) -> dict:
@@ -192,11 +251,17 @@ def cores(text: str) -> set[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=("run", "report"))
+    parser.add_argument("command", choices=("run", "report", "forget"))
+    parser.add_argument("methods", nargs="*", help="of `forget`")
     parser.add_argument("--out", type=Path, default=RUNS, help=f"folder of the runs (default {RUNS})")
     parser.add_argument("--for", dest="duration", default="1000h", help="begin no piece after this long, such as 2h")
     parser.add_argument("--cores", type=cores, help="such as 0,1; without it, the first core that is allowed")
     request = parser.parse_args()
+    if bool(request.methods) != (request.command == "forget"):
+        parser.error("`forget` takes the names of methods, the others take none.")
+    if request.command == "forget":
+        forget(request.out, set(request.methods))
+        return
     if request.command == "report":
         report(request.out)
         return

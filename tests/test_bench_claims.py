@@ -1,5 +1,6 @@
 """Claims: identical methods are told apart no more often than promised, different ones are, and no more is said."""
 
+import dataclasses
 import math
 
 import bench_samples as samples
@@ -204,6 +205,23 @@ def test_errors_below_the_floor_and_runs_stopped_early_are_no_difference():
     assert "all methods are equal in every pair" in compare(runs, targets=())[0].sentence
     early = [samples.result("p", m, s, e, stopped=m == "a") for m, e in (("a", 1e-1), ("b", 1e-9)) for s in range(8)]
     assert compare(early, targets=())[0].pairs == 0
+    # b reaches 1e-4 late, a was told to stop before: that is no miss of a
+    times = {"a": INF, "b": 55.0}
+    early = [samples.result("p", m, s, 1e-4, {1e-4: t}, stopped=m == "a") for m, t in times.items() for s in range(12)]
+    assert [f.pairs for f in compare(early, targets=(1e-4,))] == [0, 0]
+
+
+def test_a_faster_machine_wins_nothing_by_a_budget_in_seconds():
+    """b's machine takes ten times the steps in the same seconds: lower errors, and targets that a has no time for."""
+    reached = {"a": (1e-3, INF), "b": (1e-7, 500.0)}
+    runs = [
+        samples.result("p", m, s, error, {1e-6: work}, clock=m, timed=True)
+        for m, (error, work) in reached.items()
+        for s in range(12)
+    ]
+    assert [f.pairs for f in compare(runs, targets=(1e-6,), axis="work")] == [0, 0]
+    free = [dataclasses.replace(run, timed=False) for run in runs]  # as many steps for both
+    assert [f.better for f in compare(free, targets=(1e-6,), axis="work") if f.claim] == ["b", "b"]
 
 
 def test_scaling_time_and_renaming_methods_change_no_verdict():

@@ -6,7 +6,7 @@ import math
 import bench_samples as samples
 import pytest
 
-from ravine.bench.conclusion import LONGEST, as_text, conclude, sentences, write_tables
+from ravine.bench.conclusion import LONGEST, OTHER_MACHINES, as_text, conclude, sentences, write_tables
 from ravine.bench.curves import target_word
 from ravine.bench.record import record_of
 from ravine.bench.summary import standing
@@ -67,8 +67,11 @@ def test_runs_of_two_machines_are_compared_by_work(tmp_path):
     made = records(tmp_path, seeds=8)
     assert conclude(made).axis == "seconds"
     moved = [r | {"machine": "another"} if r["rival"] == "slow" else r for r in made]
-    found = conclude(moved)
+    found = conclude([r | {"budget": {"steps": 100}} for r in moved])
     assert found.axis == "work" and not any(f.claim for f in found.findings), "both take the same steps"
+    assert all(f.pairs == 8 for f in found.findings) and not found.excluded
+    timed = conclude(moved)  # 60 s of each machine
+    assert all(f.pairs == 0 for f in timed.findings) and timed.excluded == [OTHER_MACHINES]
     with pytest.raises(ValueError, match="no axis 'work'"):
         conclude([r | {"times": {"seconds": r["times"]["seconds"]}} for r in moved])
 
@@ -80,6 +83,8 @@ def test_the_targets_end_where_the_runs_stop(tmp_path):
     assert stopped.asked == (1e-2, 2.5e-4) and stopped.targets == (0.1, 1e-2, 1e-3, 2.5e-4)
     assert any("seconds to error 2.5e-04" in f.sentence for f in stopped.findings)
     assert conclude(records(tmp_path / "c", task=..., target={"loss": 2.5e-4})).asked == plain.asked
+    mixed = records(tmp_path / "d", task=..., target={"l2": 2.5e-4}) + records(tmp_path / "e", problems=("burgers1d",))
+    assert conclude(mixed).asked == (1e-2,) and conclude(mixed).targets == (0.1, 1e-2, 1e-3)
 
 
 @pytest.mark.parametrize(("target", "word"), [(1e-10, "1e-10"), (0.00025, "2.5e-04"), (0.05, "5e-02"), (2.0, "2e+00")])

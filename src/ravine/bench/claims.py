@@ -9,8 +9,9 @@ an adjusted p at or below the level.
 A claim over several problems says that the methods differ on these problems taken together; it does not say that the
 same one is better on each of them, nor on problems that were not run.
 
-A pair of runs enters if both are finished, a failed run being finished. For times in seconds both must also be of the
-same machine.
+A pair of runs enters if both are finished, a failed run being finished, and neither stopped at a target on another
+quantity. Both must be of the same machine where seconds are compared, and where the budget holds seconds: the faster
+machine would take more steps within it, and so reach lower errors and targets that the other has no time for.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ def _known(results: Sequence[Result], quantities, axis: str) -> dict[tuple[str, 
     first: dict[tuple[str, float | None, int], float] = {}
     for (problem, method, seed), run in index(results).items():
         for target in quantities:
-            if _usable(run, target):
+            if run.finished and not run.stopped:
                 cost, known = _cost(run, target, axis), made[problem, target]
                 known.runs.setdefault(method, {})[seed] = (cost, run)
                 # Unchanged when the members of a pair are swapped, so the choice of comparisons favours neither.
@@ -169,8 +170,8 @@ def _question(known, pair, problems, pooled, target, axis) -> _Question:
         runs, differing = known[problem, target]
         first, second = (runs.get(method, {}) for method in pair)
         seeds = sorted(first.keys() & second.keys())
-        if target is not None and axis != "work":
-            seeds = [seed for seed in seeds if _same_clock(first[seed][1], second[seed][1])]
+        timed = target is not None and axis != "work"
+        seeds = [seed for seed in seeds if _fair(first[seed][1], second[seed][1], timed)]
         if seeds:
             blocks.append(np.array([[first[seed][0], second[seed][0]] for seed in seeds]))
             compared.append(problem)
@@ -179,13 +180,11 @@ def _question(known, pair, problems, pooled, target, axis) -> _Question:
     return _Question(pair, shown, pooled, target, axis, blocks, can_differ)
 
 
-def _usable(run: Result, target: float | None) -> bool:
-    return run.finished and not (target is None and run.stopped)
-
-
-def _same_clock(first: Result, second: Result) -> bool:
-    """Whether seconds of the two can be compared. A failure is infinitely long on any machine."""
-    return first.clock == second.clock or "failed" in (first.status, second.status)
+def _fair(first: Result, second: Result, timed: bool) -> bool:
+    """Whether the two can be compared, by seconds if `timed`. A failure is infinitely long on any machine."""
+    if first.clock == second.clock or "failed" in (first.status, second.status):
+        return True
+    return not (timed or first.timed or second.timed)
 
 
 def _cost(run: Result, target: float | None, axis: str) -> float:

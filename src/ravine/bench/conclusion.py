@@ -18,6 +18,10 @@ from .record import error_target, result_of
 from .results import Result, balanced, methods_of
 from .summary import Sheet
 
+OTHER_MACHINES = (
+    "Runs of different machines are in no claim together: their budget holds seconds, in which a faster machine takes "
+    "more steps. Shares and profiles add them up as they are."
+)
 LONGEST = 12  # sentences that are listed before the rest are counted
 
 
@@ -62,11 +66,12 @@ def conclude(records: Sequence[Mapping[str, Any]]) -> Conclusion:
     chosen = _named(chosen)
     results = [result_of(record) for record in chosen]
     limits = {error_target(r.get("target"), r.get("metric")) for r in chosen}
-    limit = limits.pop() if len(limits) == 1 else None
-    asked, targets = _down_to(limit, claims.TARGETS), _down_to(limit, curves.TARGETS)
+    asked, targets = _down_to(limits, claims.TARGETS), _down_to(limits, curves.TARGETS)
     kept, left_out = balanced(results)
     clocks = {r.clock for r in results if r.finished and r.status != "failed"}
     axis = "seconds" if len(clocks) < 2 else "work"
+    if axis == "work" and any(r.timed for r in results):
+        excluded = [*excluded, OTHER_MACHINES]
     findings = compare(results, targets=asked, axis=axis) if len(methods_of(results)) > 1 else []
     rule, rows = tuned.rule(records), tuned.rows(chosen)
     sheet = Sheet("Tuning", tuned.NOTE, tuned.COLUMNS, rows) if rows else None
@@ -95,9 +100,12 @@ def _named(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
-def _down_to(limit: float | None, ladder: Sequence[float]) -> tuple[float, ...]:
-    """The targets that a run which stops at `limit` can reach, `limit` itself among them."""
-    return tuple(ladder) if limit is None else (*(t for t in ladder if t > limit), limit)
+def _down_to(limits: set[float | None], ladder: Sequence[float]) -> tuple[float, ...]:
+    """The targets that all runs can reach, where runs stop at `limits`; the limit itself if it is everybody's."""
+    stops = [limit for limit in limits if limit is not None]
+    if len(limits) == 1 and stops:
+        return (*(t for t in ladder if t > stops[0]), stops[0])
+    return tuple(t for t in ladder if t >= max(stops, default=0.0))
 
 
 def as_text(found: Conclusion) -> str:

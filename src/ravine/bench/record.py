@@ -314,6 +314,7 @@ def result_of(record: Mapping[str, Any]) -> Result:
         stopped=bool(record["stopped"]),
         clock=str(record["machine"]),
         budget=dumps(record["budget"]) + ("" if limit is None else f", target {dumps(limit)}"),
+        timed=bool({"seconds", "wall"} & set(record["budget"] or ())),
         reason=str(record["reason"] or ""),
     )
 

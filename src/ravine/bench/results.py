@@ -21,9 +21,11 @@ class Result:
     times     {axis: {target: reading at which it was reached}}, infinite for a miss
     floor     errors at or below it count as equal: the target at which the run would have stopped, or the error of
               the reference
-    stopped   ended early at a target on another quantity, so that its final error says nothing about the method
+    stopped   ended early at a target on another quantity, so that neither its final error nor a target of the error
+              that it missed says anything about the method
     clock     the machine: seconds are compared only between runs of the same one
     budget    runs of one problem must have the same
+    timed     the budget holds seconds: what a run reached says something about the machine, whatever it is counted in
     memory    the most that its process held, in MiB
 
     A run that failed has infinite times and final error, whatever it had reached. So has one that is not finished
@@ -47,6 +49,7 @@ class Result:
     stopped: bool = False
     clock: str = ""
     budget: str = ""
+    timed: bool = False
     reason: str = ""
 
     def __post_init__(self):

@@ -7,6 +7,8 @@ import importlib.metadata
 import subprocess
 from pathlib import Path
 
+RESULTS = ("benchmarks/results", "benchmarks/suite")  # folders of a checkout that no run depends on
+
 
 @functools.cache
 def version(package: str) -> str | None:
@@ -19,7 +21,10 @@ def version(package: str) -> str | None:
 
 @functools.cache
 def commit() -> str | None:
-    """The commit of ravine's own source tree when it runs from a checkout; '+' marks local changes."""
+    """The commit of ravine's own source tree when it runs from a checkout; '+' marks local changes.
+
+    Changed results are none: a benchmark that writes them would mark its own next run.
+    """
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None
@@ -27,6 +32,7 @@ def commit() -> str | None:
         head = ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"]
         found = subprocess.run(head, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
         dirty = ["git", "-C", str(root), "--no-optional-locks", "status", "--porcelain", "--untracked-files=no"]
+        dirty += ["--", ".", *(f":(exclude){path}" for path in RESULTS)]
         changed = subprocess.run(dirty, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
     except (OSError, subprocess.SubprocessError):
         return None

@@ -43,7 +43,9 @@ class OptaxLBFGS(Stepped):
 
     name: ClassVar[str] = "optax/lbfgs"
     call: ClassVar[str] = "optax.lbfgs with optax.value_and_grad_from_state"
-    source: ClassVar[str] = "https://optax.readthedocs.io/en/latest/_collections/examples/lbfgs.html; memory: ours (its default is 10)"
+    source: ClassVar[str] = (
+        "https://optax.readthedocs.io/en/latest/_collections/examples/lbfgs.html; memory: ours (its default is 10)"
+    )
     counted: ClassVar[bool] = True
     memory: int = 50
 
