@@ -78,6 +78,7 @@ def run(out: Path, seconds: float, workers: int) -> None:
     """Make the missing runs, piece by piece (one problem and seed), until none is missing or the time is spent."""
     from ravine.bench.pool import run_all
     from ravine.cli import compile_cache
+    from ravine.cli.compare_command import in_turns
 
     compile_cache.enable()
     found, end = shared_out(out), time.monotonic() + seconds
@@ -89,7 +90,7 @@ def run(out: Path, seconds: float, workers: int) -> None:
             break
         batch = list(piece)
         print(f"{time.strftime('%H:%M:%S')} {problem} seed {seed}: {len(batch)} runs", flush=True)
-        if not run_all(batch, workers, lambda *_: None):
+        if not run_all(in_turns(batch), workers, lambda *_: None):
             break
     report(out)
 

@@ -63,6 +63,15 @@ def test_options_are_named_only_where_they_tell_apart(tmp_path):
     assert [(r.method, r.problem) for r in conclude(made[:1]).results] == [("fast", "poisson2d")]
 
 
+def test_tuned_and_untuned_methods_keep_names_that_say_so(tmp_path):
+    made = records(tmp_path, seeds=1)
+    rule = {"trials": 20, "seeds": 3, "options": ["learning_rate"]}
+    name = "fast (tuned=20 trials of 3 seeds)"
+    mixed = [r | {"tuning": rule, "rival": name} if r["method"] == "fast" else r for r in made]
+    assert [r.method for r in conclude(mixed).results] == [name, "slow"]
+    assert [r.method for r in conclude(mixed[:1]).results] == ["fast"]
+
+
 def test_runs_of_two_machines_are_compared_by_work(tmp_path):
     made = records(tmp_path, seeds=8)
     assert conclude(made).axis == "seconds"

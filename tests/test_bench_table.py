@@ -9,11 +9,15 @@ import sys
 import bench_samples as samples
 import pytest
 
-from ravine.bench import table
+from ravine.bench import ending, table
 from ravine.bench.claims import compare
+from ravine.bench.json_lines import append_object
 from ravine.bench.record import key_of, record_of, result_of, results_of
+from ravine.bench.reuse import reuse
 from ravine.bench.summary import as_csv, records_csv, sheets
+from ravine.bench.table import best
 from ravine.bench.task import Task
+from ravine.driver import source
 from ravine.report import plain_summary
 
 INF = math.inf
@@ -88,6 +92,49 @@ def test_a_run_that_died_keeps_its_key_and_can_be_compared(tmp_path):
     deaths = [dead | {"seed": s} for s in range(8)]
     (found,) = compare(results_of(others + deaths), targets=())
     assert found.better == "adam"
+
+
+def test_a_run_that_died_says_which_code_made_it(tmp_path, monkeypatch):
+    """Else a crash would be a result of every commit that reads it."""
+    monkeypatch.setattr(source, "commit", lambda: "abc")
+    task = dataclasses.replace(PLAIN, folder=str(tmp_path / "c" / "poisson2d" / "lm-s0"))
+    ending.record(task, "failed", "Killed.")
+    monkeypatch.setattr(source, "commit", lambda: "def")
+    dead = record_of(task.folder)
+    assert dead["commit"] == "abc" and not any("provenance" in note for note in dead["notes"])
+    assert dead["key"] == key_of(PLAIN, commit="abc") != key_of(PLAIN, commit="def")
+
+
+def test_a_run_of_a_method_that_is_no_more_can_be_read(tmp_path):
+    gone = dataclasses.asdict(PLAIN) | {"method": "oldmethod"}
+    folder = samples.write(tmp_path / "c" / "r", ROWS, task=gone, method="oldmethod")
+    made = record_of(folder)
+    assert made["rival"] == "oldmethod" and made["key"] != record_of(samples.write(tmp_path / "s", ROWS))["key"]
+    (tmp_path / "c" / "compare.json").write_text('{"runs": ["r"]}')
+    for any_version in (False, True):
+        assert len(reuse([PLAIN], tmp_path / "c", any_version=any_version).pending) == 1
+
+
+def test_of_any_version_clean_code_is_taken_before_later_changes():
+    """Runs made with uncommitted changes are no result, however new."""
+    clean = {"key": "k", "status": "budget", "commit": "abc", "date": "2026-01-01"}
+    local = clean | {"commit": "abc+", "date": "2026-02-02"}
+    assert best([clean, local])["k"] is clean and best([local, clean])["k"] is clean
+
+
+def test_a_full_disk_is_an_error(tmp_path):
+    with pytest.raises(OSError, match=r"No space left|bytes were written"):
+        append_object("/dev/full", {"a": 1})
+    code = f"""
+import resource, signal
+from ravine.bench.json_lines import append_object
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (60, 60))
+append_object({str(tmp_path / "t.jsonl")!r}, {{"a": "x" * 40}})
+append_object({str(tmp_path / "t.jsonl")!r}, {{"a": "x" * 40}})
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 1 and "of 51 bytes were written" in ended.stderr.splitlines()[-1]
 
 
 def test_names_tell_apart_what_was_set(tmp_path):

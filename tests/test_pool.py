@@ -67,6 +67,22 @@ def test_every_task_leaves_a_record(tasks, workers):
     assert last == {0: "done", 1: "failed", 2: "failed", 3: "refused", 6: "failed"}
 
 
+def test_an_interruption_while_a_run_is_being_started_loses_none(tasks, monkeypatch):
+    todo, begun = tasks(0, 1, 2), []
+
+    def start(task, *rest, original=pool._start):
+        if begun:
+            raise KeyboardInterrupt
+        begun.append(task)
+        return original(task, *rest)
+
+    monkeypatch.setattr(pool, "_start", start)
+    assert not pool.run_all(todo, 2, Heard())
+    found = [load_run(task.folder) for task in todo]
+    assert found[0].status in ("budget", "interrupted") and [run.status for run in found[1:]] == ["interrupted"] * 2
+    assert all("before this run started" in run.reason for run in found[1:])
+
+
 def test_several_workers_are_pinned_to_one_thread_each_and_one_is_left_alone(tasks):
     (task,) = tasks(0)
     path = Path(task.folder) / "run.json"

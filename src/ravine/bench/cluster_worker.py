@@ -68,7 +68,7 @@ def carry_out(order: Order) -> Answer:
 
     worker = get_worker()
     if (reason := _mismatch(order, worker.address) or order.limits.refusal()) is not None:
-        return Answer(Ending({"event": "refused", "reason": reason}, 2), {})
+        return Answer(Ending({"event": "unfit", "reason": reason}, 2), {})
     with tempfile.TemporaryDirectory(prefix="ravine-", dir=worker.local_directory) as place:
         folder = Path(place) / Path(order.task.folder).name
         ending = _run(dataclasses.replace(order.task, folder=str(folder)), order, worker)

@@ -22,6 +22,7 @@ OTHER_MACHINES = (
     "Runs of different machines are in no claim together: their budget holds seconds, in which a faster machine takes "
     "more steps. Shares and profiles add them up as they are."
 )
+SHEETS = ("outcomes", "runs", "summary", "errors", "times", "success", "standing", "claims", "tuning")
 LONGEST = 12  # sentences that are listed before the rest are counted
 
 
@@ -88,8 +89,9 @@ def _comparable(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str,
 
 
 def _named(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The records with labels as short as tells them apart."""
+    """The records with labels as short as tells them apart, and tuned ones not as the others."""
     made = [dict(record) for record in records]
+    mixed = len({tuned.name("", record.get("tuning")) for record in records}) > 1
     for label, plain in (("instance", "problem"), ("rival", "method")):
         found: dict[Any, set[str]] = {}
         for record in records:
@@ -97,6 +99,8 @@ def _named(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         for record in made:
             if record[plain] and len(found[record[plain]]) == 1:
                 record[label] = record[plain]
+                if mixed and label == "rival":
+                    record[label] = tuned.name(record[plain], record.get("tuning"))
     return made
 
 
@@ -151,12 +155,19 @@ def sentences(found: Conclusion, longest: int | None = LONGEST) -> list[str]:
     return [*claimed, *tested, *shared]
 
 
+def clear_tables(folder: Path) -> None:
+    """Remove what an earlier `write_tables` left in `folder`."""
+    for name in (*(f"{sheet}.csv" for sheet in SHEETS), "summary.txt"):
+        (folder / name).unlink(missing_ok=True)
+
+
 def write_tables(folder: Path, found: Conclusion) -> None:
     """`folder` with every sheet as CSV, the claims as CSV, and all of it as text in summary.txt.
 
     Comparisons that were tested have a line each; the others, of which sixty methods have a hundred thousand, share one
     for each reason.
     """
+    clear_tables(folder)
     folder.mkdir(parents=True, exist_ok=True)
     made = summary.sheets(found.results, found.targets, found.axis)
     if counted := summary.standing(found.findings):

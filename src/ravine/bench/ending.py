@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..driver.source import code
 from ..records import FORMAT, dumps, write_text
 from .task import Task
 
@@ -31,7 +32,10 @@ class Ending(NamedTuple):
 
 
 def settle(task: Task, ending: Ending) -> dict[str, Any]:
-    """The closing event of a run whose process has ended: done, failed or refused; its folder holds a run.json."""
+    """The closing event of a run whose process has ended: done, failed or refused; its folder holds a run.json.
+
+    A machine that is not fit for the run (of a cluster, with another version) leaves it undone.
+    """
     event = _settle(task, ending)
     if ending.peak_memory is not None:
         _amend(task, {"peak_memory": ending.peak_memory})
@@ -50,6 +54,9 @@ def _settle(task: Task, ending: Ending) -> dict[str, Any]:
     if kind == "not_installed":
         record(task, "not_installed", last["reason"], last["suggestion"])
         return {"event": "done", "status": "not_installed"}
+    if kind == "unfit":  # the machine's fault and not the method's: nothing that may count as a result
+        record(task, "interrupted", last["reason"], "Mend that machine or leave it out, and go on with --continue.")
+        return {"event": "done", "status": "interrupted"}
     if kind == "refused":
         return refuse(task, last["reason"])
     reason = _how_it_died(ending.code)
@@ -103,4 +110,4 @@ def _amend(task: Task, entries: dict[str, Any]) -> None:
         known = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
     except ValueError:
         known = {}
-    write_text(path, dumps({"format": FORMAT, **task.describe()} | known | entries, indent=1))
+    write_text(path, dumps({"format": FORMAT, "code": code(), **task.describe()} | known | entries, indent=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -51,11 +52,17 @@ def _cut_short(line: str) -> bool:
 
 
 def append_object(path: Path | str, value: dict[str, Any]) -> None:
-    """Add one line in one write, on disk when this returns; a last line that was cut short stays a line of its own."""
+    """Add one line in one write, on disk when this returns; a last line that was cut short stays a line of its own.
+
+    Raises OSError if the line did not fit on the disk.
+    """
     handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     with os.fdopen(handle, "r+b", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
         cut = size > 0 and file.read(1) != b"\n"
-        file.write((b"\n" if cut else b"") + dumps(value).encode() + b"\n")
+        line = (b"\n" if cut else b"") + dumps(value).encode() + b"\n"
+        written = file.write(line)
+        if written != len(line):  # without a buffer a full disk takes what fits, and raises nothing
+            raise OSError(errno.ENOSPC, f"{written} of {len(line)} bytes were written", str(path))
         os.fsync(file.fileno())

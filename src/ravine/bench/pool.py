@@ -29,16 +29,17 @@ def run_all(tasks: Sequence[Task], workers: int, listener: Listener, limits: Lim
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                task = waiting.popleft()
-                if refusals.refuse(task):
-                    continue
-                slot = min(set(range(workers)) - set(running))
-                running[slot] = _start(task, slot, workers > 1, events, limits)
+                task = waiting[0]  # leaves the list when it is in the other one, whenever Ctrl-C comes
+                if not refusals.refuse(task):
+                    slot = min(set(range(workers)) - set(running))
+                    running[slot] = _start(task, slot, workers > 1, events, limits)
+                waiting.popleft()
             if running:
                 _handle(events.get(), running, refusals)
     except KeyboardInterrupt:
+        begun = [process.task for process in running.values()]
         _wind_down(running, events, listener)
-        for task in waiting:
+        for task in (task for task in waiting if task not in begun):
             record(task, "interrupted", "The comparison was interrupted before this run started.")
         return False
     return True

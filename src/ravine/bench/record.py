@@ -141,10 +141,11 @@ def record_of(folder: Path | str, targets: Sequence[float] = TARGETS) -> dict[st
     own = error_target(determined["target"], metric)
     targets = targets if own is None else sorted({*targets, own}, reverse=True)
     found = meta.get("provenance") or {}
-    if not found:
+    made = found or meta.get("code") or {}  # a run that was ended from outside has said only which code makes it
+    if not made:
         notes = [*notes, "The run left no provenance: version and commit are those of the program that read it."]
-    version = found.get("ravine") or own_version("ravine")
-    commit = found["commit"] if "commit" in found else own_commit()
+    version = made.get("ravine") or own_version("ravine")
+    commit = made["commit"] if "commit" in made else own_commit()
     return {
         "format": FORMAT,
         "key": _key_of_run(meta, version, commit),
@@ -173,7 +174,10 @@ def _machine(found: Mapping[str, Any]) -> str:
 
 def _key_of_run(meta: Mapping[str, Any], version: str | None, commit: str | None) -> str:
     if meta.get("task"):
-        return _key(meta["task"], version, commit)
+        try:
+            return _key(meta["task"], version, commit)
+        except (LookupError, ValueError, TypeError):  # a name or an option that this ravine does not know any more
+            return _digest({"task": meta["task"], "ravine": version, "commit": commit})
     if meta.get("configuration"):
         return _digest({"configuration": meta["configuration"], "ravine": version, "commit": commit})
     return _digest(meta)  # parts defined outside ravine: nothing tells whether another run is the same

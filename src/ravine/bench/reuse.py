@@ -13,6 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..records import decode_row
 from . import table
 from .record import key_of, read_run, record_of
 from .results import FINISHED
@@ -60,6 +61,13 @@ def earlier(folder: Path) -> list[dict[str, Any]]:
     return [entry(folder, folder / name) for name in names if (folder / name / "run.json").is_file()]
 
 
+def lost(folder: Path, name: str) -> dict[str, Any] | None:
+    """The record that the table of a comparison kept of a run whose folder is gone or cannot be read."""
+    kept = table.read(folder / TABLE).records if (folder / TABLE).is_file() else []
+    found = next((record for record in reversed(kept) if record.get("folder") == name), None)
+    return None if found is None else decode_row(found)
+
+
 def reuse(tasks: Sequence[Task], folder: Path, retry_failed: bool = False, any_version: bool = False) -> Reuse:
     """Share out `tasks` between those done and those to do. `retry_failed`: a failed run is not done. `any_version`:
     a run that another version or commit of ravine finished is done, and a note names the versions.
@@ -94,7 +102,10 @@ def reuse(tasks: Sequence[Task], folder: Path, retry_failed: bool = False, any_v
 def _key_now(folder: Path, record: dict[str, Any]) -> str:
     """The key that the run of this record would have if it were made by the ravine that is running."""
     task = read_run(folder / record["folder"]).get("task")
-    return record["key"] if task is None else key_of(Task(**task))
+    try:
+        return record["key"] if task is None else key_of(Task(**task))
+    except (LookupError, ValueError, TypeError):  # a name or an option that this ravine does not know any more
+        return record["key"]
 
 
 def _versions(

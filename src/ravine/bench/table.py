@@ -63,10 +63,10 @@ def best(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return chosen
 
 
-def _worth(record: Mapping[str, Any]) -> tuple[int, str]:
+def _worth(record: Mapping[str, Any]) -> tuple[int, bool, str]:
     status = record["status"]
     rank = 0 if status not in FINISHED else 1 if status == "failed" else 2
-    return rank, str(record.get("date") or "")
+    return rank, not str(record.get("commit") or "").endswith("+"), str(record.get("date") or "")
 
 
 def missing(

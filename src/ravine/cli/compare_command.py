@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..bench.ending import record
 from ..bench.task import Task, canonical, refusal
 from ..checks import nearest
 from ..driver.budget import Budget
@@ -201,13 +202,28 @@ def execute(tasks: list[Task], folder: Path, where: Place, quiet: bool) -> tuple
             shown.ended(task.label)
             shown.say(f"[{count['done']}/{len(tasks)}] {task.label}: {_outcome(task)}")
 
-        finished = where.run_all(tasks, listen)
+        finished = where.run_all(in_turns(tasks), listen)
         if not finished:
             shown.say("interrupted; what the runs had reached is kept.")
         for task in tasks:
             if task.folder not in recorded:  # never started
+                if not (Path(task.folder) / "run.json").is_file():
+                    record(task, "interrupted", "The comparison was interrupted while this run was being started.")
                 keep(task)
     return finished, refused
+
+
+def in_turns(tasks: list[Task]) -> list[Task]:
+    """The order of the runs: seed by seed, and in each seed the methods begin with another one.
+
+    Whatever makes the machine slower after a while then does so for all methods, and not for the last one.
+    """
+    groups: dict[tuple[str, int], list[Task]] = {}
+    for task in sorted(tasks, key=lambda task: task.seed):
+        groups.setdefault((task.problem, task.seed), []).append(task)
+    problems = dict.fromkeys(task.problem for task in tasks)
+    turns = [(own, seed % len(own)) for p in problems for (q, seed), own in groups.items() if q == p]
+    return [task for own, first in turns for task in own[first:] + own[:first]]
 
 
 def _outcome(task: Task) -> str:
@@ -232,20 +248,22 @@ def hand_over(folder: Path, tasks: list[Task], as_json: bool, finished: bool) ->
     else:
         show([folder], summary, plain_summary)
         print(as_text(found) if found else f"no claim: {why_not}\n")
-        print(f"runs    {folder}\ntables  {folder / TABLES}\nreport  {report}")
+        tables = f"tables  {folder / TABLES}\n" if found else ""
+        print(f"runs    {folder}\n{tables}report  {report}")
     if not finished:
         return 130
-    return 1 if any(record["status"] == "failed" for record in records) else 0
+    return 1 if any(record["status"] in ("failed", "interrupted") for record in records) else 0
 
 
 def judge(folder: Path, tasks: list[Task]) -> tuple[Conclusion | None, str]:
     """What the runs say together, written to the folder of tables; or None and why they cannot be compared."""
-    from ..bench.conclusion import conclude, write_tables
+    from ..bench.conclusion import clear_tables, conclude, write_tables
     from ..bench.reuse import entry
 
     try:
         found = conclude([entry(folder, Path(task.folder)) for task in tasks])
     except ValueError as error:
+        clear_tables(folder / TABLES)
         return None, str(error)
     write_tables(folder / TABLES, found)
     return found, ""

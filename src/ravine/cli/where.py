@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -19,6 +20,12 @@ class Place(NamedTuple):
     words: str
 
 
+def _words(workers: int) -> str:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or workers
+    few = f" on {cores} core{'' if cores == 1 else 's'}, so that runs share one and their seconds say little"
+    return f"{workers} at a time{few if workers > cores else ''}"
+
+
 @contextmanager
 def place(request: argparse.Namespace) -> Generator[Place]:
     """The place that the options name. Raises Usage, also where no scheduler answers; nothing is written before."""
@@ -29,7 +36,7 @@ def place(request: argparse.Namespace) -> Generator[Place]:
         if (reason := limits.refusal()) is not None:
             raise Usage(reason)
         workers = request.workers or 1
-        yield Place(lambda tasks, listener: pool.run_all(tasks, workers, listener, limits), f"{workers} at a time")
+        yield Place(lambda tasks, listener: pool.run_all(tasks, workers, listener, limits), _words(workers))
         return
     if request.workers is not None:
         raise Usage("--workers: is for runs on this machine; with --scheduler the cluster's own workers make them.")

@@ -17,6 +17,7 @@ from .prepare import Request, prepare
 from .provenance import provenance
 from .run import Run
 from .setup import End
+from .source import code
 from .verdict import Verdict, judge
 
 
@@ -47,7 +48,7 @@ def execute(request: Request) -> Run:
 def announce(folder: Path, summary: Mapping[str, Any]) -> None:
     """A run.json before the first step, so that a run killed at any moment can be read and resumed."""
     told = {"status": "running", "reason": "Still running, or ended from outside before it could say why."}
-    write_text(folder / "run.json", dumps({"format": FORMAT, **summary, **told}, indent=1))
+    write_text(folder / "run.json", dumps({"format": FORMAT, "code": code(), **summary, **told}, indent=1))
 
 
 def _restore(loop: Loop) -> Mapping[str, Any] | None:

@@ -37,3 +37,8 @@ def commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return found + ("+" if changed else "")
+
+
+def code() -> dict[str, str | None]:
+    """Which code makes a run, for the record of one that may not live to write its provenance."""
+    return {"ravine": version("ravine"), "commit": commit()}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from ..bench import table
 from ..bench.record import read_run, record_of
-from ..bench.reuse import TABLE
+from ..bench.reuse import lost
 from ..records import decode_row
 
 _FOLDER = re.compile(r"(?P<problem>[^/]+)/(?P<method>.+)-s(?P<seed>\d+)(-\d+)?")
@@ -92,9 +92,8 @@ def _listed(path: Path, name: str) -> Source:
             return _run(folder)
         except ValueError as error:
             why = str(error)
-    kept = table.read(path / TABLE).records if (path / TABLE).is_file() else []
-    if record := next((r for r in reversed(kept) if r.get("folder") == name), None):
-        return Source(decode_row(record), None, str(folder))
+    if record := lost(path, name):
+        return Source(record, None, str(folder))
     called = _FOLDER.fullmatch(name)
     if called is None:
         raise ValueError(f"{path}: lists the run {name!r}, which is lost, and its name does not say which run it was.")

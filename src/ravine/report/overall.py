@@ -14,6 +14,7 @@ from ..bench.curves import target_word
 from ..bench.profiles import Steps, Success, error_profile, performance_profile, quality_profile, runtime_ecdf, success
 from ..bench.record import record_of
 from ..bench.results import methods_of, problems_of
+from ..bench.reuse import lost
 from ..bench.summary import UNIT, Sheet, sheets, standing
 from . import theme
 from .figures import axis, escaped, layout
@@ -40,7 +41,7 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
     }
     empty |= {"claims": [], "others": [], "axis": "", "ladder": "", "single": False}
     try:
-        found = conclude([record_of(run.folder) for run in runs if run.method])
+        found = conclude([record for run in runs if (record := _record(run))])
     except ValueError as error:
         return empty | {"notes": [f"These runs cannot be compared: {error}"]}
     several = len(problems_of(found.results)) > 1
@@ -62,6 +63,13 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
         "others": said[len(claims) :],
         "single": len(methods_of(found.results)) < 2,
     }
+
+
+def _record(run: RunRecord) -> dict[str, Any] | None:
+    """Also of a run whose folder is gone: it may not improve what is said of its method."""
+    if run.method:
+        return record_of(run.folder)
+    return lost(run.folder.parents[1], f"{run.folder.parent.name}/{run.folder.name}")
 
 
 def _figures(found: Conclusion, slot: Mapping[str, int]):
