@@ -65,7 +65,8 @@ def test_options_are_named_only_where_they_tell_apart(tmp_path):
 
 def test_tuned_and_untuned_methods_keep_names_that_say_so(tmp_path):
     made = records(tmp_path, seeds=1)
-    rule = {"trials": 20, "seeds": 3, "options": ["learning_rate"]}
+    rule = {"trials": 20, "seeds": 3, "options": ["learning_rate"], "made": 20, "failed": 0, "why": ""}
+    rule |= {"error_default": 1.0, "error": 0.5, "seconds": 1.0, "total_seconds": 2.0}
     name = "fast (tuned=20 trials of 3 seeds)"
     mixed = [r | {"tuning": rule, "rival": name} if r["method"] == "fast" else r for r in made]
     assert [r.method for r in conclude(mixed).results] == [name, "slow"]

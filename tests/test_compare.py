@@ -84,7 +84,7 @@ def test_a_table_and_a_summary_whose_claim_is_true(capsys):
     assert len(rows) == 2 * 10
     assert [r["reached"] for r in rows if r["target"] in ("1e-06", "1e-07")] == ["8", "0"] * 2
     assert {p.stem for p in Path("c/tables").glob("*.csv")} == {
-        "outcomes", "runs", "summary", "errors", "times", "success", "claims",
+        "outcomes", "runs", "summary", "errors", "times", "success", "claims", "standing",
     }  # fmt: skip
     assert "Claims" in Path("c/tables/summary.txt").read_text()
 
@@ -217,7 +217,7 @@ def test_runs_of_another_version_count_if_asked(runs, capsys, monkeypatch):
     monkeypatch.setattr(record, "own_commit", lambda: "def")
     runs.commit = "def"
     assert main([*COMPARE, "--seeds", "2", "--continue", "--any-version"]) == 0
-    assert runs.made == ["adam-s0", "lm-s0", "adam-s1", "lm-s1"]
+    assert runs.made == ["adam-s0", "lm-s0", "lm-s1", "adam-s1"]
     assert "The runs that are there were made by ravine 0.1.0 (abc)." in capsys.readouterr().err
     assert main([*COMPARE, "--seeds", "2", "--continue"]) == 0
     assert runs.made[4:] == ["adam-s0-2", "lm-s0-2"], "without the option another commit is another run"

@@ -1,15 +1,20 @@
 """The section over all problems: what its figures and tables hold for runs whose truth is known."""
 
+import json
 import re
+import shutil
 
 import bench_samples as samples
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from ravine.bench import table
 from ravine.bench.profiles import Steps
+from ravine.bench.reuse import entry
 from ravine.report import load_run, theme, write_report
 from ravine.report.figures import slots
+from ravine.report.load import collect
 from ravine.report.overall import overall, plain, steps
 
 PACE = {"adam": 1.0, "lm": 10.0}  # seconds to the next power of ten of the error
@@ -139,6 +144,26 @@ def test_what_is_left_out_is_counted_after_five(tmp_path):
     assert found["notes"][0].startswith("Rule: defaults only")
     assert len(found["notes"]) == 7 and found["notes"][-1] == "2 more of this kind are left out."
     assert found["success"][0][1][0][0] == "2 of 2", "those that all methods have"
+
+
+def test_a_run_whose_folder_is_gone_still_counts(tmp_path):
+    """Else a method would gain by the deletion of its worst run."""
+    place, names = tmp_path / "c", [f"poisson2d/{m}-s{s}" for m in ("adam", "lm") for s in range(3)]
+    for name, folder in zip(names, made(tmp_path, seeds=3), strict=True):
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(place / name)
+        table.append(place / "results.jsonl", entry(place, place / name))
+    (place / "compare.json").write_text(json.dumps({"format": 1, "command": "c", "runs": names}))
+    before = overall_of(place)
+    assert len(before["success"]) == 2 and before["success"][1][1][0][0] == "3 of 3"
+    shutil.rmtree(place / "poisson2d" / "lm-s2")
+    after = overall_of(place)
+    assert after["success"] == before["success"] and after["notes"] == before["notes"]
+
+
+def overall_of(place):
+    runs = collect([place]).runs
+    return overall(runs, slots(runs), lambda figure, label: label)
 
 
 def test_methods_told_apart_by_options_get_colours_of_their_own(tmp_path):

@@ -99,10 +99,12 @@ def record(task: Task, status: str, reason: str, suggestion: str | None = None) 
     if suggestion is None:
         again = f"Go on from its last checkpoint: ravine resume {task.folder}"
         suggestion = again if resumable(task) else "Run it again by itself."
-    _amend(task, {"status": status, "reason": reason, "suggestion": suggestion})
+    # A failure is a result, of the code that is running now; what was not finished is none, and can be made by another.
+    made_by = {"code": code()} if status == "failed" else {}
+    _amend(task, {"status": status, "reason": reason, "suggestion": suggestion}, made_by)
 
 
-def _amend(task: Task, entries: dict[str, Any]) -> None:
+def _amend(task: Task, entries: dict[str, Any], unless_known: dict[str, Any] | None = None) -> None:
     folder = Path(task.folder)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "run.json"
@@ -110,4 +112,4 @@ def _amend(task: Task, entries: dict[str, Any]) -> None:
         known = json.loads(path.read_text(encoding="utf8")) if path.is_file() else {}
     except ValueError:
         known = {}
-    write_text(path, dumps({"format": FORMAT, "code": code(), **task.describe()} | known | entries, indent=1))
+    write_text(path, dumps({"format": FORMAT, **task.describe()} | (unless_known or {}) | known | entries, indent=1))

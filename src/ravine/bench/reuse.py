@@ -61,11 +61,10 @@ def earlier(folder: Path) -> list[dict[str, Any]]:
     return [entry(folder, folder / name) for name in names if (folder / name / "run.json").is_file()]
 
 
-def lost(folder: Path, name: str) -> dict[str, Any] | None:
-    """The record that the table of a comparison kept of a run whose folder is gone or cannot be read."""
+def lost(folder: Path) -> dict[str, dict[str, Any]]:
+    """{folder of a run: its last record in the table of the comparison `folder`}, for runs whose folder is gone."""
     kept = table.read(folder / TABLE).records if (folder / TABLE).is_file() else []
-    found = next((record for record in reversed(kept) if record.get("folder") == name), None)
-    return None if found is None else decode_row(found)
+    return {record["folder"]: decode_row(record) for record in kept if record.get("folder")}
 
 
 def reuse(tasks: Sequence[Task], folder: Path, retry_failed: bool = False, any_version: bool = False) -> Reuse:

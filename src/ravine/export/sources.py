@@ -92,7 +92,7 @@ def _listed(path: Path, name: str) -> Source:
             return _run(folder)
         except ValueError as error:
             why = str(error)
-    if record := lost(path, name):
+    if record := lost(path).get(name):
         return Source(record, None, str(folder))
     called = _FOLDER.fullmatch(name)
     if called is None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from ..bench import curves, tuned
 from ..bench.json_lines import read_objects
+from ..bench.results import FINISHED
 
 FORMAT = 1
 REQUIRED = ("format", "method", "status")  # what a run writes before its first step
@@ -86,7 +87,11 @@ class RunRecord:
 
     @property
     def main_metric(self) -> str | None:
-        return self.meta.get("main_metric")
+        """A run that was cut off has not written which one it is: then it is the first column."""
+        if "main_metric" in self.meta:
+            return self.meta["main_metric"]
+        columns = (k for k in (self.rows[0] if self.rows else {}) if k.startswith("metrics."))
+        return next((k.removeprefix("metrics.") for k in columns), None)
 
     @property
     def error_key(self) -> str:
@@ -121,8 +126,10 @@ class RunRecord:
 
     @property
     def rank(self) -> float:
-        """The final error for ordering; a run without a finite one comes last."""
-        return self.error if self.error is not None and np.isfinite(self.error) else np.inf
+        """The final error for ordering; a run that failed or is not finished comes last, and one without a finite
+        error."""
+        counts = self.status in FINISHED and self.status != "failed"
+        return self.error if counts and self.error is not None and np.isfinite(self.error) else np.inf
 
     def column(self, key: str) -> np.ndarray:
         """(rows,) float64; NaN where the value was not computed or is not a number."""

@@ -39,9 +39,9 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
         "success": [],
         "sheets": {},
     }
-    empty |= {"claims": [], "others": [], "axis": "", "ladder": "", "single": False}
+    empty |= {"claims": [], "others": [], "counted": "", "axis": "", "ladder": "", "single": False}
     try:
-        found = conclude([record for run in runs if (record := _record(run))])
+        found = conclude(_records(runs))
     except ValueError as error:
         return empty | {"notes": [f"These runs cannot be compared: {error}"]}
     several = len(problems_of(found.results)) > 1
@@ -50,7 +50,10 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
     rule = [f"Rule: {found.rule}", *tuned.sentences(found.tuning.rows if found.tuning else [])]
     left_out = [*found.excluded, *found.notes]
     hidden = len(left_out) - NOTES
+    kept, every = len(found.kept), len(found.results)
+    few = f"Here are the {kept:,} of {every:,} runs whose problem and seed every method has; claims are of all."
     return empty | {
+        "counted": few if kept < every else "",
         "title": "Over all problems" if several else "All runs together",
         "notes": [*rule, *left_out[:NOTES], *([f"{hidden} more of this kind are left out."] if hidden > 0 else [])],
         "figures": [(caption, keep(_named(figure, slot), caption)) for caption, figure in _figures(found, slot)],
@@ -65,11 +68,14 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
     }
 
 
-def _record(run: RunRecord) -> dict[str, Any] | None:
-    """Also of a run whose folder is gone: it may not improve what is said of its method."""
-    if run.method:
-        return record_of(run.folder)
-    return lost(run.folder.parents[1], f"{run.folder.parent.name}/{run.folder.name}")
+def _records(runs: Sequence[RunRecord]) -> list[Mapping[str, Any]]:
+    """Also of runs whose folder is gone: it may not improve what is said of their method."""
+    found: list[Mapping[str, Any]] = [record_of(run.folder) for run in runs if run.method]
+    gone = [run.folder.resolve() for run in runs if not run.method]
+    for place in dict.fromkeys(folder.parents[1] for folder in gone if len(folder.parents) > 1):
+        kept = lost(place)
+        found += [kept[n] for f in gone if (n := f"{f.parent.name}/{f.name}") in kept and f.parents[1] == place]
+    return found
 
 
 def _figures(found: Conclusion, slot: Mapping[str, int]):

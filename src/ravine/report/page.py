@@ -28,7 +28,7 @@ from .thin import MANY, limits
 PACKAGE = __name__.rpartition(".")[0]
 NO_RECORD = "runs without a record"  # the group of runs that left none
 SCRIPTS = ("tables.js", "view.js", "plots.js", "page.js")  # in the order in which they are needed
-CLAIMS = 20  # that stand in the open; the rest is folded
+CLAIMS = 20  # up to so many stand in the open; more are folded, and counted by method
 _POWER = re.compile(r"\d[\d.]*e[-−]\d+")
 
 
@@ -92,7 +92,7 @@ def render(found: Collection, title: str | None = None, command: str | None = No
         zip=zip,
         status_order={name: i for i, name in enumerate(wording.STATUSES)},
         dash=wording.DASH,
-        dashes=theme.DASH_LENGTHS,
+        dashes=theme.dash_lengths,
         axes=figures.AXES,
         status_words=wording.status_words,
         metric_words=wording.metric_words,

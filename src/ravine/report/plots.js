@@ -148,7 +148,7 @@ const plots = (function () {
     rule.textContent =
       key === undefined || key === ""
         ? ""
-        : `.scatterlayer .trace:not([class*="tracem${key}-"]) { opacity: 0.12 !important; }
+        : `.scatterlayer .trace[class*="tracem"]:not([class*="tracem${key}-"]) { opacity: 0.12 !important; }
            tr[data-m="${key}"] > *, .methods button[data-key="${key}"] { background: var(--soft); }`;
   }
 

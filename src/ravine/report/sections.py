@@ -15,6 +15,7 @@ from .pictures import pictures
 from .thin import Limits, thinned
 
 NEAR = 1e3
+LABELS = 6  # runs that a note names before the rest are counted
 
 
 def section(index: int, name: str, runs: Sequence[RunRecord], slot: dict[str, int], limit: Limits) -> dict[str, Any]:
@@ -111,16 +112,21 @@ def _fields(drawn: Sequence[RunRecord], limit: Limits):
 
 def notes(runs: Sequence[RunRecord]) -> list[str]:
     """What a reader could not see from the figures: damaged files, values that are not finite, missing row counts."""
-    said = []
+    said: dict[str, list[str]] = {}
     for run in runs:
         if run.status == "not_installed":  # the table of runs says so, and that no file is there says no more
             continue
-        said += [f"{run.label}: {note}" for note in run.notes]
-        if gaps := non_finite(run):
-            said.append(f"{run.label}: {gaps}")
+        own = [*run.notes, *([gaps] if (gaps := non_finite(run)) else [])]
         if run.rows and run.total_work is None:
-            said.append(f"{run.label}: {run.why_no_work}, so work is not known.")
-    return said
+            own.append(f"{run.why_no_work}, so work is not known.")
+        for note in own:
+            said.setdefault(note, []).append(run.label)
+    return [f"{_first(labels)}: {note}" for note, labels in said.items()]
+
+
+def _first(labels: Sequence[str]) -> str:
+    more = len(labels) - LABELS
+    return wording.listing(labels) if more <= 0 else f"{', '.join(labels[:LABELS])} and {more} more"
 
 
 def non_finite(run: RunRecord) -> str | None:

@@ -11,8 +11,17 @@ from typing import Any
 import plotly.graph_objects as go
 
 INK = "ink"  # the slot of a line drawn in the colour of the text
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-DASH_LENGTHS = ("none", "7 4", "2 3", "7 3 2 3", "12 5")  # the same in the list of methods, in pixels
+# Eight, as there are colours, so that 64 methods differ in one or the other.
+DASHES = (
+    "solid",
+    "9px,4px",
+    "2px,3px",
+    "9px,3px,2px,3px",
+    "15px,5px",
+    "4px,6px",
+    "15px,3px,2px,3px,2px,3px",
+    "5px,2px",
+)
 
 PAGE = {"light": "#fdfdfb", "dark": "#14171b"}
 TEXT = {"light": "#1c2126", "dark": "#e4e7ea"}
@@ -26,7 +35,12 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, s
 
 
 def dash(slot: int) -> str:
-    return DASHES[slot % len(DASHES)]
+    return DASHES[(slot + slot // 8) % len(DASHES)]
+
+
+def dash_lengths(slot: int) -> str:
+    """The same for the list of methods."""
+    return dash(slot).replace("px,", " ").replace("px", "").replace("solid", "none")
 
 
 def template(scheme: str) -> go.layout.Template:

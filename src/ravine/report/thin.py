@@ -38,10 +38,10 @@ def limits(runs: int) -> Limits:
 def thin(run: RunRecord, rows: int) -> RunRecord:
     """The run with about `rows` rows at most.
 
-    Rows are taken in blocks of equal length. Of each block stay those with the least and the greatest error and the
-    least and the greatest loss, so the line goes through the same band as the whole curve and no spike is lost; further
-    the first and last row, and those at which a stage begins. What a block spans is a few pixels of a figure. Cost:
-    O(rows of the run).
+    Rows are taken in blocks of equal length on a logarithmic axis of steps, as figures have it. Of each block stay
+    those with the least and the greatest error and the least and the greatest loss, so the line goes through the same
+    band as the whole curve and no spike is lost; further the first and last row, and those at which a stage begins.
+    Cost: O(rows of the run).
     """
     count = len(run.rows)
     if count <= rows:
@@ -51,12 +51,18 @@ def thin(run: RunRecord, rows: int) -> RunRecord:
     kept: set[int] = set()
     for each in (2, 3, 4):  # the extremes of error and loss are often the same rows: then there is room for more blocks
         kept = {0, count - 1, *stages.tolist()}
-        for block in np.array_split(np.arange(count), max(1, rows // each)):
+        for block in _blocks(run.column("step"), max(1, rows // each)):
             for values in columns:
                 kept |= _telling(block, values[block])
         if len(kept) <= rows:
             break
     return replace(run, rows=[run.rows[i] for i in sorted(kept)])
+
+
+def _blocks(steps: np.ndarray, count: int) -> list[np.ndarray]:
+    """Row numbers in at most `count` groups, equally long in log(1 + step)."""
+    edges = np.searchsorted(np.log1p(steps), np.linspace(0.0, np.log1p(steps[-1]), count + 1)[1:-1])
+    return [block for block in np.split(np.arange(steps.size), np.unique(edges)) if block.size]
 
 
 def _telling(block: np.ndarray, values: np.ndarray) -> set[int]:
