@@ -78,7 +78,9 @@ def reuse(tasks: Sequence[Task], folder: Path, retry_failed: bool = False, any_v
     records = earlier(folder)
     if any_version:
         records = [record | {"key": _key_now(folder, record)} for record in records]
-    best, pending = table.best(records), table.missing(tasks, records, retry_failed)
+    clean = [record for record in records if not str(record.get("commit") or "").endswith("+")]
+    # A run of uncommitted code is not even taken where the other one failed.
+    best, pending = table.best(records) | table.best(clean), table.missing(tasks, records, retry_failed)
     lacking = {id(task) for task in pending}
     placed, todo, stale, taken = [], [], [], {str(folder / r["folder"]) for r in records}
     for task in tasks:
