@@ -18,7 +18,7 @@ from ravine.report.figures import END_SIGNS, history, scalars, slots, terms
 from ravine.report.load import median_run
 from ravine.report.packed import unpacked
 from ravine.report.pictures import pictures
-from ravine.report.sections import _error_figure
+from ravine.report.sections import _error_figure, notes
 from ravine.report.wording import STATUSES, number, seconds
 
 ORDER = ["status", "overall", "problem-1", "problem-2", "reproduce", "provenance"]
@@ -375,3 +375,43 @@ def test_colours_stand_out_from_the_page(scheme):
 
     assert min(map(contrast, theme.PALETTE[scheme])) >= 3.0
     assert min(contrast(theme.TEXT[scheme]), contrast(theme.MUTED[scheme])) >= 4.5
+
+
+def test_numbers_of_the_provenance_are_sorted_and_saved_as_numbers(tmp_path):
+    """In words 6,000 would come before 900."""
+    runs = [write_run(tmp_path / str(n), method="lm", seed=n, parameters=n) for n in (900, 6000)]
+    page = write_report(runs, tmp_path / "r.html").read_text()
+    cells = re.findall(r'<td data-v="([^"]*)">([^<]*)</td>', page[page.index('id="provenance"') :])
+    assert ("900", "900") in cells and ("6000", "6,000") in cells
+
+
+@pytest.mark.parametrize("status", ["failed", "running", "interrupted"])
+def test_a_run_that_failed_or_is_not_finished_is_not_the_best(tmp_path, status):
+    """Whatever it had reached, and in bands and claims it is infinite too."""
+    lost = write_run(tmp_path / "a", status=status, final={"metrics.l2": 1e-12, "loss": 1e-24})
+    well = write_run(tmp_path / "b", seed=1, final={"metrics.l2": 1e-3, "loss": 1e-6})
+    assert load_run(lost).rank == math.inf and load_run(lost).error == 1e-12
+    assert "<strong>1.0e-3</strong>, lm, seed 1" in write_report([lost, well], tmp_path / "r.html").read_text()
+
+
+def test_the_loss_of_a_killed_run_is_not_its_error(tmp_path):
+    """It has not written which metric is the main one."""
+    folder = write_run(tmp_path / "a", status="failed")
+    meta = json.loads((folder / "run.json").read_text())
+    for name in ("main_metric", "final"):
+        del meta[name]
+    (folder / "run.json").write_text(json.dumps(meta))
+    run = load_run(folder)
+    assert run.error_key == "metrics.l2" and run.error == run.rows[-1]["metrics.l2"]
+
+
+def test_sixty_four_methods_differ_in_colour_or_dash():
+    for palette in theme.PALETTE.values():
+        assert len({(palette[slot % len(palette)], theme.dash(slot)) for slot in range(64)}) == 64
+    assert theme.dash_lengths(0) == "none" and theme.dash_lengths(1) == "9 4"
+
+
+def test_notes_that_many_runs_share_are_one(tmp_path):
+    runs = [load_run(write_run(tmp_path / str(seed), seed=seed, rows=None)) for seed in range(9)]
+    (note,) = notes(runs)
+    assert note.startswith("lm, seed 0, lm, seed 1, ") and " and 3 more: " in note

@@ -11,7 +11,7 @@ from .load import RunRecord
 
 
 def provenance(runs: Sequence[RunRecord]) -> dict[str, Any]:
-    """Facts that all runs share, and a table of those in which they differ."""
+    """Facts that all runs share, and a table of those in which they differ: words, and the number they stand for."""
     known = [run for run in runs if run.method]
     facts = [{"ravine": run.meta.get("ravine"), **_facts(run)} for run in known]
     keys = list(dict.fromkeys(k for fact in facts for k in fact))
@@ -19,7 +19,10 @@ def provenance(runs: Sequence[RunRecord]) -> dict[str, Any]:
     return {
         "shared": [(k, _plain(facts[0].get(k))) for k in shared],
         "differing": [k for k in keys if k not in shared],
-        "rows": [(run, {k: _plain(fact.get(k)) for k in keys}) for run, fact in zip(known, facts, strict=True)],
+        "rows": [
+            (run, {k: (_plain(fact.get(k)), _number(fact.get(k))) for k in keys})
+            for run, fact in zip(known, facts, strict=True)
+        ],
     }
 
 
@@ -29,6 +32,11 @@ def _facts(run: RunRecord) -> dict[str, Any]:
     own |= {"imposed exactly": meta.get("imposes"), "budget": meta.get("budget"), "target": meta.get("target")}
     own |= {"error of the reference": meta.get("reference_error")}
     return own | (meta.get("provenance") or {})
+
+
+def _number(value: Any) -> float | None:
+    """What a column of numbers is sorted and saved by."""
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def _plain(value: Any) -> str:
