@@ -22,6 +22,7 @@ import dataclasses
 import functools
 import io
 import json
+import lzma
 import os
 import shlex
 import shutil
@@ -129,9 +130,9 @@ def disturbed(folder: Path) -> bool:
 
 def report(out: Path) -> None:
     """Pack the finished runs, and write the table of results, the tables of the comparison, and the page."""
-    from ravine.bench import table
     from ravine.bench.reuse import entry
     from ravine.cli.compare_command import judge, write_comparison
+    from ravine.records import dumps
     from ravine.report import write_report
 
     found = shared_out(out)
@@ -141,21 +142,44 @@ def report(out: Path) -> None:
     whole = len(ended) == len(found.tasks)
     done = [task for task in ended if whole or is_first(task)]
     write_comparison(out, done, "make suite")
-    (HERE / "results.jsonl").unlink(missing_ok=True)
-    for task in done:
-        table.append(HERE / "results.jsonl", entry(out, Path(task.folder)))
+    with lzma.open(HERE / "results.jsonl.xz", "wt", encoding="utf8") as lines:  # 3 kB a run otherwise
+        lines.writelines(dumps(entry(out, Path(task.folder))) + "\n" for task in done)
     conclusion, why_not = judge(out, done)
     if conclusion is None:
         print(f"no claim: {why_not}")
     else:
         shutil.rmtree(HERE / "tables", ignore_errors=True)
         shutil.copytree(out / "tables", HERE / "tables")
+        front_page(conclusion, len(ended), len(found.tasks))
     with tempfile.TemporaryDirectory() as clean:  # without the pictures, which only runs of this checkout have
         unpack(Path(clean))
         packed = [dataclasses.replace(t, folder=str(Path(clean) / Path(t.folder).relative_to(out))) for t in done]
         write_comparison(Path(clean), packed, "make suite")
         write_report([clean], HERE / "report.html", title="The suite", command="make suite")
     print(f"{len(ended)} of {len(found.tasks)} runs are there, {len(done)} are in the page {HERE / 'report.html'}")
+
+
+def front_page(conclusion, there: int, of: int) -> None:
+    """README.md: how much of the suite is there, and its summary, the method that reached most targets first."""
+    from ravine.bench.summary import sheets
+
+    kept, claimed = conclusion.kept, sum(finding.claim for finding in conclusion.findings)
+    problems = ", ".join(f"`{name}`" for name in dict.fromkeys(result.problem for result in kept))
+    sheet = sheets(kept, conclusion.targets, conclusion.axis)["summary"]
+    cells = [[name, *(f"{value:.3g}" for value in row)] for name, *row in sorted(sheet.rows, key=lambda r: -r[1])]
+    lines = [
+        "# The suite",
+        "Every problem x every method at its defaults x 5 seeds, other libraries at documented settings x 3, 20 s each on one",
+        f"pinned core. {there:,} of {of:,} runs are there; `make suite` makes the others, and",
+        "`python benchmarks/suite.py report` a page from those in the archives, in half a minute and without any run.",
+        "",
+        f"Below: {len(kept):,} runs on {problems} (those problems and seeds that every method has).",
+        f"{claimed:,} of {len(conclusion.findings):,} comparisons of two methods are claims ([tables/summary.txt](tables/summary.txt)).",
+        sheet.note,
+        "",
+        *("| " + " | ".join(row) + " |" for row in [sheet.columns, ["---"] * len(sheet.columns), *cells]),
+    ]
+    (HERE / "README.md").write_text("\n".join(lines) + "\n", encoding="utf8")
 
 
 def number(archive: Path) -> int:

@@ -138,6 +138,16 @@ def test_runs_that_cannot_be_compared_leave_the_reason(tmp_path):
     assert "These runs cannot be compared" in page
 
 
+def test_a_run_that_diverged_does_not_stretch_the_axis():
+    curves = {
+        "adam": Steps(np.array([1.0, 1e96]), np.array([0.5, 1.0])),
+        "lm": Steps(np.array([1.0, 4.0]), np.array([0.5, 1.0])),
+    }
+    drawn = {trace["name"]: trace for trace in steps(curves, {"adam": 0, "lm": 1}, "x", "y", 1.0)["data"]}
+    assert drawn["adam"]["x"][-1] == drawn["lm"]["x"][-1] == 1e14
+    assert drawn["adam"]["y"][-1] == 0.5 and drawn["lm"]["y"][-1] == 1.0
+
+
 def test_what_is_left_out_is_counted_after_five(tmp_path):
     folders = made(tmp_path, seeds=9, methods=("adam", "lm", "gd", "cg", "bb", "polyak", "ar1"))
     found = section([folder for n, folder in enumerate(folders) if n // 9 != n % 9])  # method i has no run of seed i

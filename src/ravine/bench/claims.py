@@ -98,7 +98,7 @@ class _Question(NamedTuple):
 
     @property
     def unit(self) -> str:
-        return "paired runs" if self.pooled else "seeds"
+        return ("paired run" if self.pooled else "seed") + ("" if self.pairs == 1 else "s")
 
 
 def compare(

@@ -20,6 +20,7 @@ from . import theme
 from .figures import axis, escaped, layout
 from .load import RunRecord
 
+SPAN = 1e14  # of an axis: errors of runs that diverge are as large as numbers get
 NOTES = 5  # sentences on what is left out that are shown before the rest are counted
 Keep = Callable[[dict[str, Any], str], Any]  # stores a figure under a label for the template
 
@@ -125,15 +126,16 @@ def steps(curves: Mapping[str, Steps], slot: Mapping[str, int], x: str, y: str, 
     """Step functions on a logarithmic axis, one a method, all drawn to the same right end.
 
     `left` is where the axis begins; without it a little before the first step. What lies before that (a target reached
-    at second 0) is in the height at which a curve begins.
+    at second 0) is in the height at which a curve begins; what lies beyond `SPAN` times it (a run that diverged) is not
+    reached on the axis.
     """
     jumps = np.concatenate([curve.x for curve in curves.values()])
     jumps = jumps[jumps > 0]
     start = left or (jumps.min() / 1.5 if jumps.size else 1.0)
-    end = 1.5 * max(jumps.max(), start) if jumps.size else 10.0 * start
+    end = min(1.5 * max(jumps.max(), start), SPAN * start) if jumps.size else 10.0 * start
     traces: list[dict[str, Any]] = []
     for method, curve in curves.items():
-        inside = curve.x[curve.x > start]
+        inside = curve.x[(curve.x > start) & (curve.x < end)]
         xs = np.concatenate([[start], inside, [end]])
         traces.append(
             dict(
