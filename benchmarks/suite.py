@@ -169,9 +169,9 @@ def front_page(conclusion, there: int, of: int) -> None:
     cells = [[name, *(f"{value:.3g}" for value in row)] for name, *row in sorted(sheet.rows, key=lambda r: -r[1])]
     lines = [
         "# The suite",
-        "Every problem x every method at its defaults x 5 seeds, other libraries at documented settings x 3, 20 s each on",
-        f"one pinned core. {there:,} of {of:,} runs are there; `make suite` makes the others, and `python",
-        "benchmarks/suite.py report` a page from those in the archives, in half a minute and without any run.",
+        "Every problem x every method at its defaults x 5 seeds, other libraries at documented settings x 3, 20 s each",
+        f"on one pinned core. {there:,} of {of:,} runs are there; `make suite` makes the others, and",
+        "`python benchmarks/suite.py report` a page from those in the archives, in half a minute and without any run.",
         "",
         f"Below: {len(kept):,} runs on {problems} (those problems and seeds that every method has).",
         f"{claimed:,} of {len(conclusion.findings):,} comparisons of two methods are claims",
