@@ -6,7 +6,7 @@ import math
 import bench_samples as samples
 import pytest
 
-from ravine.bench.conclusion import LONGEST, OTHER_MACHINES, as_text, conclude, sentences, write_tables
+from ravine.bench.conclusion import LONGEST, OTHER_MACHINES, SHEETS, as_text, conclude, sentences, write_tables
 from ravine.bench.curves import target_word
 from ravine.bench.record import record_of
 from ravine.bench.summary import standing
@@ -134,6 +134,7 @@ def test_tables_hold_what_was_tested_in_full_and_the_rest_by_reason(tmp_path):
     write_tables(tmp_path / "tables", found)
     with (tmp_path / "tables" / "claims.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    assert {path.stem for path in (tmp_path / "tables").glob("*.csv")} <= set(SHEETS), "what is cleared away later"
     tested = [f for f in found.findings if f.family]
     assert [row["sentence"] for row in rows[: len(tested)]] == [f.sentence for f in tested]
     (rest,) = rows[len(tested) :]

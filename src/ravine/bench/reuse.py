@@ -78,7 +78,7 @@ def reuse(tasks: Sequence[Task], folder: Path, retry_failed: bool = False, any_v
     records = earlier(folder)
     if any_version:
         records = [record | {"key": _key_now(folder, record)} for record in records]
-    clean = [record for record in records if not str(record.get("commit") or "").endswith("+")]
+    clean = [record for record in records if not table.uncommitted(record)]
     # A run of uncommitted code is not even taken where the other one failed.
     best, pending = table.best(records) | table.best(clean), table.missing(tasks, records, retry_failed)
     lacking = {id(task) for task in pending}
@@ -127,7 +127,7 @@ def _notes(
 ) -> list[str]:
     said = []
     keys, used = {key_of(task) for task in pending}, {task.folder for task in tasks}
-    local = [r for r in records if r["key"] in keys and str(r.get("commit") or "").endswith("+")]
+    local = [r for r in records if r["key"] in keys and table.uncommitted(r)]
     if finished := [r for r in local if r["status"] in FINISHED]:
         said.append(f"Made with uncommitted changes of ravine, and made again: {len(finished)} of them.")
     if rest := [r for r in records if str(folder / r["folder"]) not in used and r not in local]:

@@ -66,7 +66,12 @@ def best(records: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
 def _worth(record: Mapping[str, Any]) -> tuple[int, bool, str]:
     status = record["status"]
     rank = 0 if status not in FINISHED else 1 if status == "failed" else 2
-    return rank, not str(record.get("commit") or "").endswith("+"), str(record.get("date") or "")
+    return rank, not uncommitted(record), str(record.get("date") or "")
+
+
+def uncommitted(record: Mapping[str, Any]) -> bool:
+    """Whether the run was made with local changes of ravine: such code has no name."""
+    return str(record.get("commit") or "").endswith("+")
 
 
 def missing(
@@ -86,6 +91,6 @@ def missing(
         for record in records
         if record["status"] in FINISHED
         and not (retry_failed and record["status"] == "failed")
-        and (local_changes or not str(record.get("commit") or "").endswith("+"))
+        and (local_changes or not uncommitted(record))
     }
     return [task for task in tasks if key_of(task) not in done]

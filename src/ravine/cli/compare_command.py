@@ -14,6 +14,7 @@ import shlex
 import shutil
 import sys
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,12 +219,14 @@ def in_turns(tasks: list[Task]) -> list[Task]:
 
     Whatever makes the machine slower after a while then does so for all methods, and not for the last one.
     """
-    groups: dict[tuple[str, int], list[Task]] = {}
-    for task in sorted(tasks, key=lambda task: task.seed):
-        groups.setdefault((task.problem, task.seed), []).append(task)
-    problems = dict.fromkeys(task.problem for task in tasks)
-    turns = [(own, seed % len(own)) for p in problems for (q, seed), own in groups.items() if q == p]
-    return [task for own, first in turns for task in own[first:] + own[:first]]
+    problems = list(dict.fromkeys(task.problem for task in tasks))
+    turn: list[Task] = []
+    by_seed = sorted(tasks, key=lambda task: (problems.index(task.problem), task.seed))
+    for (_, seed), group in groupby(by_seed, key=lambda task: (task.problem, task.seed)):
+        own = list(group)
+        first = seed % len(own)
+        turn += own[first:] + own[:first]
+    return turn
 
 
 def _outcome(task: Task) -> str:

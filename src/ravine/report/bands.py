@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ..bench.curves import NOTHING, Band, Curve, band, common_grid
-from ..bench.results import FINISHED
 from . import theme
 from .figures import AXES, axis, escaped, layout, readings
 from .load import RunRecord
@@ -45,7 +44,7 @@ def bands(runs: Sequence[RunRecord], key: str, name: str, slot: dict[str, int], 
 
 def _against_each(runs: Sequence[RunRecord], key: str) -> dict[str, list[Curve]]:
     """{reading: a curve a run}, all clocks of a curve being that reading, for `band` knows no steps."""
-    counted = [run.status in FINISHED and run.status != "failed" and bool(run.rows) for run in runs]
+    counted = [run.counts and bool(run.rows) for run in runs]
     made: dict[str, list[Curve]] = {}
     clocks = [readings(run) if take else {} for run, take in zip(runs, counted, strict=True)]
     for x in AXES:

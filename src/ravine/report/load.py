@@ -125,11 +125,15 @@ class RunRecord:
         return self.final(self.error_key)
 
     @property
+    def counts(self) -> bool:
+        """Whether what the run reached is a result: it is finished, and did not fail."""
+        return self.status in FINISHED and self.status != "failed"
+
+    @property
     def rank(self) -> float:
         """The final error for ordering; a run that failed or is not finished comes last, and one without a finite
         error."""
-        counts = self.status in FINISHED and self.status != "failed"
-        return self.error if counts and self.error is not None and np.isfinite(self.error) else np.inf
+        return self.error if self.counts and self.error is not None and np.isfinite(self.error) else np.inf
 
     def column(self, key: str) -> np.ndarray:
         """(rows,) float64; NaN where the value was not computed or is not a number."""

@@ -35,7 +35,7 @@ FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, s
 
 
 def dash(slot: int) -> str:
-    return DASHES[(slot + slot // 8) % len(DASHES)]
+    return DASHES[(slot + slot // len(DASHES)) % len(DASHES)]
 
 
 def dash_lengths(slot: int) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import NamedTuple
+
+from ..driver.source import version
 
 
 class Library(NamedTuple):
@@ -24,14 +25,7 @@ class Library(NamedTuple):
     @property
     def versions(self) -> dict[str, str | None]:
         """Of the library and its parts; None where one is not installed."""
-        return {name: _version(name) for name in (self.distribution, *self.parts)}
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
+        return {name: version(name) for name in (self.distribution, *self.parts)}
 
 
 # The versions are those the adapters were written for and measured with.
