@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ import pytest
 from test_pool import Heard, linux, stand_in
 
 from ravine.bench import cluster, cluster_worker, process, table
+from ravine.bench.ending import settle
 from ravine.bench.limits import Limits
 from ravine.bench.record import key_of
 from ravine.bench.task import Task
@@ -168,38 +170,102 @@ def test_limits_hold_on_the_workers(client, tmp_path):
     assert "and the limit is 1.5 s (--wall). It was interrupted" in late.reason and len(late.rows) == 1
 
 
-def test_a_worker_with_other_code_makes_nothing_that_counts(client, tmp_path, monkeypatch):
+def test_workers_with_other_code_are_one_sentence_and_nothing_is_begun(client, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cluster, "own_code", lambda: ("9.9", "abc"))
-    todo = tasks(tmp_path, 0, 1)
-    heard = Heard()
-    assert cluster.run_all(todo, client, heard)
-    assert heard.events == [(0, "done"), (1, "done")]
-    assert [load_run(task.folder).status for task in todo] == ["interrupted"] * 2
-    assert "and this comparison 9.9 abc: install the same on all machines." in load_run(todo[1].folder).reason
+    address = client.scheduler.address
+    assert main(["compare", "poisson2d", "--methods", "adam", "--scheduler", address, "--out", "c"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"ravine: --scheduler {address}: no worker there can make the runs. The worker tcp://")
+    assert said.endswith("and this comparison 9.9 abc: install the same on all machines.\n") and said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_reaches_a_worker_with_other_code_is_no_result(tmp_path, monkeypatch):
+    """A worker may change its code after it was asked."""
+    monkeypatch.setattr(distributed, "get_worker", lambda: SimpleNamespace(address="tcp://w"))
+    (task,) = tasks(tmp_path, 0)
+    answer = cluster_worker.carry_out(cluster_worker.Order(task, Limits(), "topic", ("9.9", "abc"), None))
+    assert answer.ending.last["event"] == "unfit" and answer.files == {}
+    assert settle(task, answer.ending) == {"event": "done", "status": "interrupted"}
+    assert "and this comparison 9.9 abc: install the same on all machines." in load_run(task.folder).reason
 
 
 @pytest.mark.parametrize(
-    ("error", "event", "said"),
+    ("error", "said"),
     [
-        (ModuleNotFoundError("No module named 'ravine'", name="ravine"), "refused", "The workers have no ravine"),
         (
             ModuleNotFoundError("No module named 'numpy'", name="numpy"),
-            "failed",
             "Its worker could not make this run: M",
         ),
         (
             OSError(28, "No space left"),
-            "failed",
             "Its worker could not make this run: OSError ([Errno 28] No space left).",
         ),
     ],
 )
-def test_what_a_worker_raises_is_a_row(tmp_path, error, event, said):
+def test_what_a_worker_raises_is_a_row(tmp_path, error, said):
     (task,) = tasks(tmp_path, 0)
     comparison = cluster._Comparison(None, None, Limits())
     future = SimpleNamespace(status="error", exception=lambda: error)
-    assert comparison._land(task, future)["event"] == event
+    assert comparison._land(task, future)["event"] == "failed"
     assert load_run(task.folder).status == "failed" and load_run(task.folder).reason.startswith(said)
+
+
+def test_only_the_workers_that_are_fit_get_runs(tmp_path):
+    """One has other code, one has no ravine: the third makes all runs, and the comparison loses none."""
+    (tmp_path / "preload.py").write_text(
+        "import sys\n"
+        "from types import SimpleNamespace\n"
+        "def dask_setup(worker):\n"
+        "    from ravine.bench import cluster_worker, process\n"
+        f"    process.sys = SimpleNamespace(executable={str(stand_in(tmp_path))!r})\n"
+        "    if worker.name == 0:\n"
+        "        cluster_worker.own_code = lambda: ('0.0', 'old')\n"
+        "    if worker.name == 1:\n"
+        "        for name in [name for name in sys.modules if name.partition('.')[0] == 'ravine']:\n"
+        "            sys.modules[name] = None\n"
+    )
+    made = {"n_workers": 3, "threads_per_worker": 1, "dashboard_address": ":0", "silence_logs": 50}
+    with (
+        distributed.LocalCluster(
+            **made, preload=[str(tmp_path / "preload.py")], local_directory=tmp_path / "s"
+        ) as there,
+        cluster.connected(there.scheduler_address) as client,
+    ):
+        client.wait_for_workers(3, timeout=60)
+        todo, heard = tasks(tmp_path, 0, 8, 9), KillsWorker(there, 8, times=1)  # its run is repeated, and by no other
+        with pytest.warns(UserWarning) as said:
+            assert cluster.run_all(todo, client, heard)
+    assert [load_run(task.folder).status for task in todo] == ["budget"] * 3 and len(heard.killed) == 2
+    sentences = [str(warning.message) for warning in said if "gets no runs" in str(warning.message)]
+    assert len(sentences) == 2
+    assert any("has ravine 0.0 old and this comparison" in sentence for sentence in sentences)
+    assert any("has no ravine, or another version of it" in sentence for sentence in sentences)
+
+
+def test_runs_under_way_and_runs_not_begun_are_told_apart(tmp_path, monkeypatch):
+    todo = tasks(tmp_path, 0, 1)
+    comparison = cluster._Comparison(None, None, Limits())
+
+    def interrupted(waiting):
+        future = SimpleNamespace(done=lambda: False)
+        comparison.flying["k"] = cluster._Flight(waiting[0], future, "tcp://")  # and is still among the waiting
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparison, "_fill", interrupted)
+    monkeypatch.setattr(comparison, "_threads", dict)
+    assert not comparison.carry_out(deque(todo))
+    begun, waiting = (load_run(task.folder).reason for task in todo)
+    assert begun == "The comparison was interrupted, and the worker of this run did not answer."
+    assert waiting == "The comparison was interrupted before this run started."
+
+
+def test_workers_of_one_machine_pin_to_different_cores():
+    found = cluster._first_slots(
+        {"tcp://10.0.0.1:1": 2, "tcp://10.0.0.2:1": 2, "tcp://10.0.0.1:2": 4, "tcp://10.0.0.1:3": 2}
+    )
+    assert list(found.values()) == [0, 0, 2, 6]
 
 
 @pytest.mark.slow
@@ -240,7 +306,7 @@ def test_a_scheduler_that_goes_away_ends_the_comparison(tmp_path, monkeypatch, c
         todo = tasks(tmp_path, 0, 1)
         with pytest.warns(UserWarning, match="^no worker is there; the runs wait for one.$"):
             assert not cluster.run_all(todo, client, Heard())
-    assert asked[:3] == [0, 0, 0]
+    assert asked[:3] == [{}, {}, {}]
     assert [load_run(task.folder).status for task in todo] == ["interrupted"] * 2
     assert "connection to the scheduler was lost" in load_run(todo[0].folder).reason
     assert "Traceback" not in capfd.readouterr().err
@@ -292,7 +358,8 @@ class Worker:
     def __init__(self):
         self.rows: queue.Queue = queue.Queue()
         self.known = SimpleNamespace(state="executing")
-        self.state = SimpleNamespace(nthreads=2, tasks={"k1": self.known, "k2": self.known})
+        self.address = "tcp://127.0.0.1:1"
+        self.state = SimpleNamespace(tasks={"k1": self.known, "k2": self.known})
         self.key = threading.local()
 
     def get_current_task(self):
@@ -309,7 +376,7 @@ def test_a_worker_pins_runs_and_ends_one_that_nobody_wants(tmp_path, monkeypatch
 
     def run(key, task):
         worker.key.name = key
-        order = cluster_worker.Order(task, Limits(), "topic", cluster_worker.own_code())
+        order = cluster_worker.Order(task, Limits(), "topic", cluster_worker.own_code(), 1)
         endings[key] = cluster_worker._run(task, order, worker)
 
     todo = tasks(tmp_path, 4, 5)
@@ -333,7 +400,7 @@ def test_no_run_is_begun_after_the_comparison_was_stopped(tmp_path):
     cluster_worker.stop("stopped one")
     worker = Worker()
     worker.key.name = "k1"
-    order = cluster_worker.Order(task, Limits(), "stopped one", cluster_worker.own_code())
+    order = cluster_worker.Order(task, Limits(), "stopped one", cluster_worker.own_code(), None)
     assert cluster_worker._run(task, order, worker).last == {"event": "interrupted"}
     assert dataclasses.asdict(task)["folder"] and not Path(task.folder).exists()
 

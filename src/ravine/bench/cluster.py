@@ -1,9 +1,10 @@
 """Run tasks on the workers of a Dask cluster; what they leave is the same as that of the pool.
 
-The client hands out as many runs as the workers have threads, and one more as each ends. So a run is never charged with
-the loss of a worker on which it only waited: Dask repeats a run whose worker is lost, and gives it up once that has
-happened more than `distributed.scheduler.allowed-failures` times. Needs the extra `cluster`; nothing here is imported
-unless a scheduler was named.
+The client hands out as many runs as the workers have threads, each to a worker that it names, and one more as each
+ends. So a run is never charged with the loss of a worker on which it only waited, and none goes to a worker that is not
+fit for it: each is asked once whether it has the same code and can keep the limits. (A worker without ravine would not
+even fail: Dask 2026.8 cannot read a message that holds code it does not have, and hears no more of the scheduler.)
+Needs the extra `cluster`; nothing here is imported unless a scheduler was named.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ import queue
 import time
 import uuid
 import warnings
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from .cluster_worker import Answer, Order, carry_out, own_code, stop
-from .ending import record, refuse, settle
+from .cluster_worker import INSTALL_SAME, Answer, Order, carry_out, own_code, stop, unfit
+from .ending import record, settle
 from .limits import Limits
 from .pool import Listener, Refusals
 from .process import GRACE
@@ -91,9 +92,27 @@ def _check(address: str) -> None:
         ) from None
 
 
-def threads(client: Any) -> int:
-    """How many runs the workers make at a time, as of now."""
-    return sum(client.nthreads().values())
+def threads(client: Any) -> dict[str, int]:
+    """{address: how many runs it makes at a time} of the workers, as of now."""
+    return client.nthreads()
+
+
+def refusal(client: Any, limits: Limits) -> str | None:
+    """Why the workers that are there cannot make runs, as a sentence; None if one can, or none is there yet."""
+    answers = _ask(client, list(threads(client)), limits).values()
+    return next(iter(answers)) if answers and all(answers) else None
+
+
+def _ask(client: Any, workers: list[str], limits: Limits) -> dict[str, str | None]:
+    """{address: why that worker is not fit for runs, None if it is}, of those that answered."""
+    if not workers:
+        return {}
+    answers = client.run(unfit, own_code(), limits, workers=workers, on_error="return")
+    for address in [address for address, answer in answers.items() if isinstance(answer, Exception)]:
+        # Where it could not read the question, Dask gives the error itself or its words in another.
+        if "ModuleNotFoundError" in (said := repr(answers.pop(address))) and "ravine" in said:
+            answers[address] = f"The worker {address} has no ravine, or another version of it: {INSTALL_SAME}"
+    return answers
 
 
 def run_all(tasks: Sequence[Task], client: Any, listener: Listener, limits: Limits | None = None) -> bool:
@@ -111,28 +130,58 @@ def run_all(tasks: Sequence[Task], client: Any, listener: Listener, limits: Limi
         comparison.release()
 
 
+def _first_slots(threads: dict[str, int]) -> dict[str, int]:
+    """{address: the slot of its first thread}: workers on one machine count on, so that they pin to different cores."""
+    from distributed.comm import get_address_host
+
+    found, taken = {}, Counter[str]()
+    for address, number in threads.items():
+        host = get_address_host(address)
+        found[address] = taken[host]
+        taken[host] += number
+    return found
+
+
 def _give_up(task: Task, error: BaseException) -> dict[str, Any]:
     """The closing event of a run that no worker could make."""
     from distributed import KilledWorker
 
-    if isinstance(error, ModuleNotFoundError) and str(error.name).partition(".")[0] == __name__.partition(".")[0]:
-        return refuse(task, "The workers have no ravine, or another version of it: install the same everywhere.")
     said = " ".join(str(error).split())
-    reason = f"Its worker could not make this run: {type(error).__name__}{f' ({said})' if said else ''}."
     if isinstance(error, KilledWorker):
-        lost = f"Its worker died {error.allowed_failures + 1} times while making this run, the last at "
-        reason = lost + f"{error.last_worker.address}; the usual cause is that memory ran out."
+        return _killed(task, error.allowed_failures + 1, error.last_worker.address)
+    return _fail(task, f"Its worker could not make this run: {type(error).__name__}{f' ({said})' if said else ''}.")
+
+
+def _killed(task: Task, times: int, address: str) -> dict[str, Any]:
+    died = f"Its worker died {times} times while making this run, the last at {address}"
+    return _fail(task, f"{died}; the usual cause is that memory ran out.")
+
+
+def _fail(task: Task, reason: str) -> dict[str, Any]:
     record(task, "failed", reason, "Look into the log of the worker; --memory limits what a run may hold.")
     return {"event": "failed", "reason": reason}
 
 
+class _Flight(NamedTuple):
+    """A run that was handed out, to the worker at `address`."""
+
+    task: Task
+    future: Any
+    address: str
+
+
 class _Comparison:
     def __init__(self, client: Any, listener: Refusals, limits: Limits):
+        from dask import config
+
         self.client, self.listener, self.limits = client, listener, limits
         self.name = f"ravine-{uuid.uuid4().hex[:12]}"
         self.code = own_code()
-        self.flying: dict[str, tuple[Task, Any]] = {}  # {key: (task, future)}
+        self.flying: dict[str, _Flight] = {}  # by key
         self.events: queue.Queue[tuple[str, str | None]] = queue.Queue()  # key, and a row as text or None at the end
+        self.asked: dict[str, str | None] = {}  # {address of a worker: why it is not fit}
+        self.lost = Counter[str]()  # {folder of a run: workers that were lost with it}
+        self.allowed = int(config.get("distributed.scheduler.allowed-failures"))
         self.submitted, self.alone = 0, False
 
     @contextmanager
@@ -148,43 +197,76 @@ class _Comparison:
         self.events.put((event[1]["key"], event[1]["row"]))
 
     def carry_out(self, waiting: deque[Task]) -> bool:
-        why = "The comparison was interrupted before this run started."
         try:
             while waiting or self.flying:
                 self._fill(waiting)
-                if self.flying:
+                if self.flying or waiting:
                     self._next(LOOK)
             return True
         except _Lost:
-            why = "The connection to the scheduler was lost, and with it what this run had reached."
+            what, begun = "The connection to the scheduler was lost", ", and with it what this run had reached."
         except KeyboardInterrupt:
             self._wind_down()
-        for task in [task for task, _ in self.flying.values()] + list(waiting):
-            record(task, "interrupted", why)
+            what, begun = "The comparison was interrupted", ", and the worker of this run did not answer."
+        flying = [flight.task for flight in self.flying.values()]
+        for task in flying:
+            record(task, "interrupted", what + begun)
+        for task in (task for task in waiting if task not in flying):
+            record(task, "interrupted", what + " before this run started.")
         return False
 
     def _fill(self, waiting: deque[Task]) -> None:
-        """Hand out runs, at least one: with no worker there yet it waits for the first."""
-        room = self._threads()
-        if not room and not self.alone:
-            warnings.warn("no worker is there; the runs wait for one.", UserWarning, stacklevel=2)
-        self.alone, room = not room, max(1, room)
-        while waiting and len(self.flying) < room:
-            task = waiting.popleft()
-            if self.listener.refuse(task):
-                continue
-            key = f"{self.name}-{self.submitted}"
-            self.submitted += 1
-            order = Order(task, self.limits, self.name, self.code)
-            future = self.client.submit(carry_out, order, key=key, pure=False)
-            self.flying[key] = (task, future)
-            future.add_done_callback(lambda future: self.events.put((future.key, None)))
+        """Hand out runs to the threads that are free, if any are."""
+        there = self._threads()
+        self._repeat(waiting, there)
+        fit = {address: number for address, number in there.items() if self.asked.get(address) is None}
+        if not fit and waiting and not self.alone:
+            none = "no worker that is fit is there" if there else "no worker is there"
+            warnings.warn(f"{none}; the runs wait for one.", UserWarning, stacklevel=2)
+        self.alone = not fit
+        slots = _first_slots({address: number for address, number in there.items() if number > 1})
+        busy = Counter(flight.address for flight in self.flying.values())
+        free = deque(address for address, number in fit.items() for _ in range(number - busy[address]))
+        while waiting and free:
+            task = waiting[0]  # leaves the list when it is in the other one, whenever Ctrl-C comes
+            if not self.listener.refuse(task):
+                self._submit(task, free[0], slots.get(free[0]))
+                free.popleft()
+            waiting.popleft()
 
-    def _threads(self) -> int:
+    def _submit(self, task: Task, address: str, slot: int | None) -> None:
+        key = f"{self.name}-{self.submitted}"
+        self.submitted += 1
+        order = Order(task, self.limits, self.name, self.code, slot)
+        future = self.client.submit(carry_out, order, key=key, pure=False, workers=[address])
+        self.flying[key] = _Flight(task, future, address)
+        future.add_done_callback(lambda future: self.events.put((future.key, None)))
+
+    def _repeat(self, waiting: deque[Task], there: dict[str, int]) -> None:
+        """Take back the runs whose worker has gone; Dask would wait for this very worker."""
+        for key, (task, future, address) in list(self.flying.items()):
+            if address in there or future.done():
+                continue
+            del self.flying[key]
+            future.release()
+            self.lost[task.folder] += 1
+            if self.lost[task.folder] > self.allowed:
+                self.listener(task, _killed(task, self.lost[task.folder], address))
+            else:
+                waiting.appendleft(task)
+
+    def _threads(self) -> dict[str, int]:
+        """{address: threads} of the workers; new ones have been asked whether they are fit."""
         try:
-            return threads(self.client)
+            there = threads(self.client)
+            new = [address for address in there if address not in self.asked]
+            answers = _ask(self.client, new, self.limits)
         except Exception as error:  # whatever the connection raises when it breaks
             raise _Lost from error
+        self.asked |= answers
+        for reason in filter(None, answers.values()):
+            warnings.warn(f"a worker gets no runs. {reason}", UserWarning, stacklevel=3)
+        return there
 
     def _next(self, timeout: float) -> None:
         """Handle one event, or none within `timeout` seconds."""
@@ -196,7 +278,7 @@ class _Comparison:
             return
         if key not in self.flying:
             return  # a row that came after the result
-        task, future = self.flying[key]
+        task, future, _ = self.flying[key]
         if row is not None:
             self.listener(task, {"event": "row", "row": json.loads(row)})
         else:
@@ -223,6 +305,9 @@ class _Comparison:
 
     def _wind_down(self) -> None:
         """Interrupt the runs, wait until their results are here, and end those that cannot be interrupted."""
+        for key, (_, future, _) in self.flying.items():
+            if future.done():  # the interruption may have come between its event and its landing
+                self.events.put((key, None))
         for kill in (False, True):
             try:
                 if not self._tell(kill):
@@ -247,5 +332,5 @@ class _Comparison:
 
     def release(self) -> None:
         """Tell the scheduler to forget what is still there: the workers then end such runs."""
-        for _, future in self.flying.values():
+        for _, future, _ in self.flying.values():
             future.release()

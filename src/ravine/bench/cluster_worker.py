@@ -26,16 +26,23 @@ from .limits import Limits
 from .process import GRACE, Process
 from .task import Task
 
+INSTALL_SAME = "install the same on all machines."
 LOOK = 1.0  # seconds between two looks whether the run is still wanted
 
 
 class Order(NamedTuple):
-    """What the client asks for. `code`: version and commit of its ravine; `comparison`: also the topic of its rows."""
+    """What the client asks for.
+
+    comparison  also the topic of its rows
+    code        version and commit of its ravine
+    slot        of its worker's first thread; None for a worker that makes one run at a time, with all its cores
+    """
 
     task: Task
     limits: Limits
     comparison: str
     code: tuple[str | None, str | None]
+    slot: int | None
 
 
 class Answer(NamedTuple):
@@ -67,7 +74,7 @@ def carry_out(order: Order) -> Answer:
     from distributed import get_worker
 
     worker = get_worker()
-    if (reason := _mismatch(order, worker.address) or order.limits.refusal()) is not None:
+    if (reason := unfit(order.code, order.limits, worker)) is not None:
         return Answer(Ending({"event": "unfit", "reason": reason}, 2), {})
     with tempfile.TemporaryDirectory(prefix="ravine-", dir=worker.local_directory) as place:
         folder = Path(place) / Path(order.task.folder).name
@@ -76,12 +83,16 @@ def carry_out(order: Order) -> Answer:
     return Answer(ending, files)
 
 
-def _mismatch(order: Order, address: str) -> str | None:
-    """A run of other code would be recorded under another key, and never count as the one that was asked for."""
-    if own_code() == order.code:
-        return None
-    theirs, ours = (" ".join(str(part) for part in code if part) or "unknown" for code in (own_code(), order.code))
-    return f"The worker {address} has ravine {theirs} and this comparison {ours}: install the same on all machines."
+def unfit(code: tuple[str | None, str | None], limits: Limits, dask_worker: Any) -> str | None:
+    """Why this worker cannot make runs for a client with that code and those limits; None if it can.
+
+    A run of other code would be recorded under another key, and never count as the one that was asked for.
+    """
+    if (own := own_code()) == code:
+        return limits.refusal()
+    there, here = (" ".join(str(part) for part in pair if part) or "unknown" for pair in (own, code))
+    there = f"The worker {dask_worker.address} has ravine {there}"
+    return f"{there} and this comparison {here}: {INSTALL_SAME}"
 
 
 def _run(task: Task, order: Order, worker: Any) -> Ending:
@@ -90,7 +101,7 @@ def _run(task: Task, order: Order, worker: Any) -> Ending:
         if order.comparison in _stopped:
             return Ending({"event": "interrupted"}, 130)
         slot = min(set(range(len(_held) + 1)) - {held.slot for held in _held.values()})
-        pinned = slot if worker.state.nthreads > 1 else None
+        pinned = None if order.slot is None else order.slot + slot
         process = Process(task, heard.put, pinned, order.limits)
         _held[key] = _Held(order.comparison, slot, process)
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import queue
 from collections import deque
@@ -96,5 +97,8 @@ def _wind_down(running: dict[int, Process], events: queue.Queue, listener: Liste
     except (queue.Empty, KeyboardInterrupt):
         for process in list(running.values()):
             process.kill()
-        while running:
-            _handle(events.get(timeout=GRACE), running, listener)
+        with contextlib.suppress(queue.Empty):  # what a run has started may hold its pipe open
+            while running:
+                _handle(events.get(timeout=GRACE), running, listener)
+        for process in running.values():
+            record(process.task, "interrupted", "It was killed, and what it had started goes on.")

@@ -44,7 +44,9 @@ def place(request: argparse.Namespace) -> Generator[Place]:
 
     try:
         with cluster.connected(request.scheduler) as client:
-            found = cluster.threads(client)
+            if (reason := cluster.refusal(client, limits)) is not None:
+                raise Usage(f"--scheduler {request.scheduler}: no worker there can make the runs. {reason}")
+            found = sum(cluster.threads(client).values())
             words = f"{found} at a time on {request.scheduler}" if found else f"once {request.scheduler} has a worker"
             yield Place(lambda tasks, listener: cluster.run_all(tasks, client, listener, limits), words)
     except cluster.NoCluster as error:
