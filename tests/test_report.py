@@ -286,6 +286,29 @@ def test_stages_are_marked_and_bring_their_own_scalars(tmp_path):
     assert stack.layout.height > 6 * 100
 
 
+def test_a_method_is_three_traces_whatever_its_seeds(tmp_path):
+    """The other seeds are one line with gaps, which knows the seed of each of its points."""
+    final = [{"metrics.l2": error, "loss": 1.0} for error in (1e-5, 1e-3, 1e-4)]
+    made = [
+        write_run(tmp_path / str(i), seed=i, steps=4 + i, final=own, status="stalled") for i, own in enumerate(final)
+    ]
+    runs = [load_run(folder) for folder in made]
+    thin, thick, signs = go.Figure(history(runs, "metrics.l2", "error", slots(runs))).data
+    np.testing.assert_array_equal(thick.y, runs[2].column("metrics.l2"))
+    assert thick.opacity is None and thin.opacity < 1 and thin.showlegend is False
+    (gap,) = np.flatnonzero(np.isnan(thin.y))
+    for part, run in ((slice(gap), runs[0]), (slice(gap + 1, None), runs[1])):
+        np.testing.assert_array_equal(thin.y[part], run.column("metrics.l2"))
+        np.testing.assert_array_equal(thin.meta["x"]["work"][part], run.work)
+        assert set(thin.meta["hover"][5][part]) == {float(run.seed)}
+    assert "seed %{customdata[5]}" in thin.hovertemplate and ", seed 2" in thick.hovertemplate
+    assert list(signs.y) == [run.column("metrics.l2")[-1] for run in runs]
+    assert (
+        list(signs.marker.symbol) == [END_SIGNS["warn"]] * 3
+        and signs.marker.opacity[-1] == 1.0 > signs.marker.opacity[0]
+    )
+
+
 def shown(fields, side=400):
     return [(caption, go.Figure(figure)) for caption, figure in pictures(fields, side)]
 

@@ -96,60 +96,96 @@ def history(runs: Sequence[RunRecord], key: str, name: str, slot: dict[str, int]
     """`key` of every run against AXES: one colour and dash a method, the median seed thick, the others thin.
 
     A ring marks the first row of a new stage, the sign at the end how the run ended (round: reached its target
-    or converged; square: budget spent; triangle: stalled or interrupted; cross: diverged or failed).
+    or converged; square: budget spent; triangle: stalled or interrupted; cross: diverged or failed). A method has three
+    traces, whatever its runs: a browser's time goes by traces.
     """
     log = positive(runs, [key])
     traces = []
-    for method, own in by_method(runs).items():
+    for method, own in by_method([run for run in runs if len(run.rows)]).items():
         main = median_run(own)
-        for run in sorted(own, key=lambda r: r is main):  # the thick line on top
-            if len(run.rows):
-                traces += _history_traces(run, key, slot[method], run is main, log)
+        if others := [run for run in own if run is not main]:
+            traces.append(_curves(others, key, slot[method], log) | dict(opacity=0.55, showlegend=False))
+        traces.append(_curves([main], key, slot[method], log))  # the thick line on top
+        traces.append(_signs([*others, main], key, slot[method], log))
     return _lines(traces, 400, name, log, len(slot) > 1)
 
 
-def _history_traces(run: RunRecord, key: str, slot: int, main: bool, log: bool) -> list[dict]:
-    """The line, and the signs on it; the signs apart, or the legend would show a dot in the dash."""
-    xs, ys = readings(run), _gaps(run.column(key), log)
-    facts = [run.column(c) for c in ("step", "loss", run.error_key, "seconds")] + [run.work]
-    error = metric_words(run.main_metric)
-    hover = f"<b>{escaped(run.label)}</b><br>step %{{customdata[0]:,.0f}}<br>loss %{{customdata[1]:.3g}}"
-    hover += f"<br>{escaped(error)} %{{customdata[2]:.3g}}" if run.main_metric else ""
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else np.nan
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+    """One after the other, with a gap between."""
+    return np.concatenate([np.append(part, np.nan) for part in parts])[:-1]
+
+
+def _clocks(runs: Sequence[RunRecord]) -> dict[str, np.ndarray]:
+    """The `readings` of all runs joined; a reading that a run does not have is a gap for its rows."""
+    own = [readings(run) for run in runs]
+    absent = [np.full(len(run.rows), np.nan) for run in runs]
+    every = [x for x in AXES if any(x in of for of in own)]
+    return {x: _joined([of.get(x, no) for of, no in zip(own, absent, strict=True)]) for x in every}
+
+
+def _curves(runs: Sequence[RunRecord], key: str, slot: int, log: bool) -> dict:
+    """The curves of runs of one method as one line, thick if it is a single run."""
+    xs, alone = _clocks(runs), len(runs) == 1
+    facts = [[run.column(c) for c in ("step", "loss", run.error_key, "seconds")] + [run.work] for run in runs]
+    if not alone:
+        facts = [
+            [*of, np.full(len(run.rows), _number(run.meta.get("seed")))] for of, run in zip(facts, runs, strict=True)
+        ]
+    label = escaped(runs[0].label) if alone else f"{escaped(runs[0].method)}, seed %{{customdata[5]}}"
+    error = metric_words(runs[0].main_metric)
+    hover = f"<b>{label}</b><br>step %{{customdata[0]:,.0f}}<br>loss %{{customdata[1]:.3g}}"
+    hover += f"<br>{escaped(error)} %{{customdata[2]:.3g}}" if runs[0].main_metric else ""
     hover += "<br>%{customdata[3]:.3g} s · work %{customdata[4]:,.0f}<extra></extra>"
-    first = next(iter(xs))
-    shared = dict(type="scatter", legendgroup=run.method, opacity=1.0 if main else 0.55)
-    line = dict(
-        x=xs[first],
-        y=ys,
-        name=escaped(run.method),
-        showlegend=main,
+    return dict(
+        type="scatter",
+        legendgroup=runs[0].method,
+        x=xs[next(iter(xs))],
+        y=_joined([_gaps(run.column(key), log) for run in runs]),
+        name=escaped(runs[0].method),
         mode="lines",
-        line=dict(width=2.2 if main else 1.0, dash=theme.dash(slot)),
+        line=dict(width=2.2 if alone else 1.0, dash=theme.dash(slot)),
         hovertemplate=hover,
-        meta=dict(slot=slot, method=run.method, x=xs, hover=facts),
+        meta=dict(slot=slot, method=runs[0].method, x=xs, hover=[_joined(of) for of in zip(*facts, strict=True)]),
     )
-    rows, symbols = _signs(run, xs[first], ys)
-    signs = dict(
+
+
+def _signs(runs: Sequence[RunRecord], key: str, slot: int, log: bool) -> dict:
+    """The signs on the lines of `runs`, the last one's full; apart from the lines, or the legend would show a dot in
+    the dash."""
+    xs, ys = _clocks(runs), _joined([_gaps(run.column(key), log) for run in runs])
+    first = next(iter(xs))
+    rows, symbols, strength, begin = [], [], [], 0
+    for run in runs:
+        here = slice(begin, begin + len(run.rows))
+        own = [(begin + row, symbol) for row, symbol in _marked(run, xs[first][here], ys[here])]
+        rows += [row for row, _ in own]
+        symbols += [symbol for _, symbol in own]
+        strength += [1.0 if run is runs[-1] else 0.55] * len(own)
+        begin = here.stop + 1
+    return dict(
+        type="scatter",
+        legendgroup=runs[0].method,
         x=xs[first][rows],
         y=ys[rows],
         showlegend=False,
         mode="markers",
-        marker=dict(size=9, symbol=symbols),
+        marker=dict(size=9, symbol=symbols, opacity=strength),
         hoverinfo="skip",
-        meta=dict(slot=slot, method=run.method, x={k: v[rows] for k, v in xs.items()}),
+        meta=dict(slot=slot, method=runs[0].method, x={k: v[rows] for k, v in xs.items()}),
     )
-    return [shared | line, shared | signs]
 
 
-def _signs(run: RunRecord, xs: np.ndarray, ys: np.ndarray) -> tuple[list[int], list[str]]:
+def _marked(run: RunRecord, xs: np.ndarray, ys: np.ndarray) -> list[tuple[int, str]]:
     """Rows that bear a sign, and the signs: rings at new stages, the end of the run on the last row shown."""
-    switches = np.flatnonzero(np.diff(np.nan_to_num(run.column("stage"))) != 0) + 1
-    rows, symbols = [int(i) for i in switches], ["circle-open"] * switches.size
+    found = [(int(i), "circle-open") for i in np.flatnonzero(np.diff(np.nan_to_num(run.column("stage")))) + 1]
     shown = np.flatnonzero(np.isfinite(xs) & np.isfinite(ys))
     if shown.size:
-        rows.append(int(shown[-1]))
-        symbols.append(END_SIGNS[status_words(run.status)[1]])
-    return rows, symbols
+        found.append((int(shown[-1]), END_SIGNS[status_words(run.status)[1]]))
+    return found
 
 
 def by_method(runs: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:
