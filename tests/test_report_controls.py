@@ -323,6 +323,16 @@ def test_of_many_methods_the_list_is_the_legend_and_a_saved_figure_names_all(bro
     browser.wait(
         f"{DRAWN} && {element(ERRORS)}.querySelectorAll('.legend').length === 1"
     )  # six have room in the figure
+
+    browser.run(f"{element('.methods')}.open = false")
+    browser.send("Emulation.setEmulatedMedia", media="print")
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    paper = "(e) => e.offsetParent !== null"
+    on_paper = f"[...document.querySelectorAll('.bar button')].filter({paper}).map((e) => e.textContent.trim())"
+    assert browser.run(on_paper) == [method for method in methods if method != "lm"], "the legend, and no control"
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    browser.send("Emulation.setEmulatedMedia", media="")
+    assert browser.run(f"{element('.methods')}.open") is False
     assert browser.console == [] and browser.outside() == []
 
 

@@ -55,6 +55,14 @@
     at("none").addEventListener("click", () => view.set({ hidden: new Set(chips.map((chip) => chip.dataset.name)) }));
   }
 
+  // On paper the list of methods is the legend of the figures that are too full for one of their own.
+  const list = document.querySelector(".methods");
+  if (list) {
+    let open = list.open;
+    addEventListener("beforeprint", () => ([open, list.open] = [list.open, true]));
+    addEventListener("afterprint", () => (list.open = open));
+  }
+
   document.documentElement.classList.remove("starting");
   const able = "DecompressionStream" in window;
   at("old").hidden = able;
