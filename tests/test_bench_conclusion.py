@@ -61,6 +61,9 @@ def test_options_are_named_only_where_they_tell_apart(tmp_path):
     made = [one | {"rival": f"fast (fast.x={x})", "instance": "poisson2d (n=9)"} for x in (1, 2)]
     assert [r.method for r in conclude(made).results] == ["fast (fast.x=1)", "fast (fast.x=2)"]
     assert [(r.method, r.problem) for r in conclude(made[:1]).results] == [("fast", "poisson2d")]
+    both = [r | {"rival": f"fast (fast.x={x}, sampler=fixed)"} for r, x in zip(made, (1, 2), strict=True)]
+    both.append(one | {"rival": "fast (sampler=fixed)", "instance": "poisson2d (n=9)"})
+    assert [r.method for r in conclude(both).results] == ["fast (fast.x=1)", "fast (fast.x=2)", "fast"]
 
 
 def test_tuned_and_untuned_methods_keep_names_that_say_so(tmp_path):

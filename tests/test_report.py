@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ravine.report import load_run, plain_summary, summary, theme, write_report
 from ravine.report.figures import END_SIGNS, history, scalars, slots, terms
-from ravine.report.load import median_run
+from ravine.report.load import collect, median_run
 from ravine.report.packed import unpacked
 from ravine.report.pictures import pictures
 from ravine.report.sections import _error_figure, notes
@@ -284,6 +284,27 @@ def test_stages_are_marked_and_bring_their_own_scalars(tmp_path):
     titles = [note.text for note in stack.layout.annotations]
     assert titles == ["gradient norm", "step length", "learning_rate", "damping", "rho", "trials"]
     assert stack.layout.height > 6 * 100
+
+
+def test_runs_with_other_options_are_other_methods_and_problems(tmp_path):
+    """Not further seeds of one: their medians, ranges and colours are apart, and so are their names in all tables."""
+
+    def write(name, width, **options):
+        settings = {"lm": options} if options else {}
+        task = {"problem_options": {}, "model_options": width, "settings": settings, "sampler": None, "tuning": None}
+        task |= {"target": None, "budget": "60s", "problem": "poisson2d", "method": "lm", "seed": len(name)}
+        return write_run(tmp_path / name, task=task, steps=4, fields=False, seed=len(name))
+
+    plain, damped, wide = write("a", {}), write("bb", {}, damping="1"), write("ccc", {"width": "64"}, damping="1")
+    assert [(run.problem, run.method) for run in collect([plain]).runs] == [("poisson2d", "lm")]
+    found = collect([plain, damped]).runs
+    assert [(run.problem, run.method) for run in found] == [("poisson2d", "lm"), ("poisson2d", "lm (lm.damping=1)")]
+    assert found[1].meta["method"] == "lm", "the full record is what was written"
+    problems = [run.problem for run in collect([plain, damped, wide]).runs]
+    assert problems == ["poisson2d", "poisson2d", "poisson2d (model.width=64)"]
+    text = write_report([plain, damped], tmp_path / "r.html").read_text()
+    assert [m["name"] for m in Page(text).data["view"]["methods"]] == ["lm", "lm (lm.damping=1)"]
+    assert "lm (lm.damping=1)" in plain_summary([plain, damped])
 
 
 def test_a_method_is_three_traces_whatever_its_seeds(tmp_path):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from ..records import write_text
 from . import claims, curves, summary, tuned
 from .claims import MIN_PAIRS, Finding, compare
+from .names import told_apart
 from .record import error_target, result_of
 from .results import Result, balanced, methods_of
 from .summary import Sheet
@@ -64,7 +65,7 @@ def conclude(records: Sequence[Mapping[str, Any]]) -> Conclusion:
     did not count where only work could be compared.
     """
     chosen, excluded = _comparable(records)
-    chosen = _named(chosen)
+    chosen = told_apart(chosen)
     results = [result_of(record) for record in chosen]
     limits = {error_target(r.get("target"), r.get("metric")) for r in chosen}
     asked, targets = _down_to(limits, claims.TARGETS), _down_to(limits, curves.TARGETS)
@@ -86,22 +87,6 @@ def _comparable(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str,
     notes = [f"{name} is left out: its library is not installed." for name in absent]
     notes += [f"{name} is left out: it has no reference solution, and a loss is not an error." for name in blind]
     return [r for r in records if r["rival"] not in absent and r["instance"] not in blind], notes
-
-
-def _named(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The records with labels as short as tells them apart, and tuned ones not as the others."""
-    made = [dict(record) for record in records]
-    mixed = len({tuned.name("", record.get("tuning")) for record in records}) > 1
-    for label, plain in (("instance", "problem"), ("rival", "method")):
-        found: dict[Any, set[str]] = {}
-        for record in records:
-            found.setdefault(record[plain], set()).add(record[label])
-        for record in made:
-            if record[plain] and len(found[record[plain]]) == 1:
-                record[label] = record[plain]
-                if mixed and label == "rival":
-                    record[label] = tuned.name(record[plain], record.get("tuning"))
-    return made
 
 
 def _down_to(limits: set[float | None], ladder: Sequence[float]) -> tuple[float, ...]:

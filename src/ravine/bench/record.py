@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,7 @@ from ..registry import find
 from . import tuned
 from .curves import AXES, NOTHING, TARGETS, Curve, curve, reached
 from .json_lines import Found, read_objects
+from .names import digest, full_names
 from .results import FINISHED, Result
 from .task import Task, method_names
 
@@ -51,7 +51,7 @@ def _key(task: Mapping[str, Any], version: str | None, commit: str | None) -> st
     plain["budget"] = Budget.parse(task["budget"]).describe()
     plain["sampler"] = None if task.get("sampler") is None else _registered("samplers", task["sampler"])
     rule = tuned.identity(task.get("tuning"))  # {} where nothing was tuned: such a key is that of a table without rules
-    return _digest({"precision": PRECISION, **plain, **rule, "ravine": version, "commit": commit})
+    return digest({"precision": PRECISION, **plain, **rule, "ravine": version, "commit": commit})
 
 
 @functools.cache
@@ -74,11 +74,6 @@ def _plain(value: Any) -> Any:
         return value if value is None or isinstance(value, bool) else float(value)
     except (TypeError, ValueError):
         return value
-
-
-def _digest(content: Any) -> str:
-    text = json.dumps(content, sort_keys=True, ensure_ascii=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def read_run(folder: Path | str) -> dict[str, Any]:
@@ -177,27 +172,17 @@ def _key_of_run(meta: Mapping[str, Any], version: str | None, commit: str | None
         try:
             return _key(meta["task"], version, commit)
         except (LookupError, ValueError, TypeError):  # a name or an option that this ravine does not know any more
-            return _digest({"task": meta["task"], "ravine": version, "commit": commit})
+            return digest({"task": meta["task"], "ravine": version, "commit": commit})
     if meta.get("configuration"):
-        return _digest({"configuration": meta["configuration"], "ravine": version, "commit": commit})
-    return _digest(meta)  # parts defined outside ravine: nothing tells whether another run is the same
+        return digest({"configuration": meta["configuration"], "ravine": version, "commit": commit})
+    return digest(meta)  # parts defined outside ravine: nothing tells whether another run is the same
 
 
 def _determined(meta: Mapping[str, Any]) -> dict[str, Any]:
     """What determined the run. `instance` and `rival` name problem and method with all that was set on them."""
     task, whole = meta.get("task"), meta.get("configuration")
     whole = whole if isinstance(whole, dict) else {}
-    if task:
-        options = {**task["problem_options"], **{f"model.{k}": v for k, v in task["model_options"].items()}}
-        sampler = {} if task.get("sampler") is None else {"sampler": task["sampler"]}
-        parts = {f"{part}.{k}": v for part, values in task["settings"].items() for k, v in values.items()}
-        parts = tuned.by_hand(parts, meta["method"], task.get("tuning"))
-        instance, rival = _named(meta["problem"], options), _named(meta["method"], sampler | parts)
-    else:
-        # A call from Python: equal configurations get equal names.
-        of_problem = _digest([whole.get(k, meta.get(k)) for k in ("problem", "model", "sizes")])[:6]
-        of_method = _digest([whole.get(k, meta.get(k)) for k in ("method", "sampler", "precision")])[:6]
-        instance, rival = f"{meta.get('problem')} [{of_problem}]", f"{meta.get('method')} [{of_method}]"
+    instance, rival = full_names(meta)
     return {
         "instance": instance,
         "rival": rival,
@@ -216,11 +201,6 @@ def _determined(meta: Mapping[str, Any]) -> dict[str, Any]:
         "target": task["target"] if task else meta.get("target"),
         "precision": (task or {}).get("precision") or whole.get("precision") or PRECISION,
     }
-
-
-def _named(name: str, options: Mapping[str, Any]) -> str:
-    inside = ", ".join(f"{k}={v}" for k, v in sorted(options.items()))
-    return f"{name} ({inside})" if inside else name
 
 
 def _outcome(

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..bench import curves, tuned
+from ..bench import curves
 from ..bench.json_lines import read_objects
+from ..bench.names import full_names, told_apart
 from ..bench.results import FINISHED
 
 FORMAT = 1
@@ -52,6 +53,7 @@ class RunRecord:
     rows: list[dict[str, Any]] = field(default_factory=list)
     fields: Fields | None = None
     notes: tuple[str, ...] = ()
+    called: tuple[str, str] | None = None  # problem and method where the plain names would pool it with other runs
 
     @property
     def status(self) -> str:
@@ -69,11 +71,13 @@ class RunRecord:
 
     @property
     def problem(self) -> str:
+        if self.called is not None:
+            return self.called[0]
         return str(self.meta.get("problem") or self.meta.get("name") or self.folder.name)
 
     @property
     def method(self) -> str:
-        return str(self.meta.get("method") or "")
+        return self.called[1] if self.called is not None else str(self.meta.get("method") or "")
 
     @property
     def seed(self) -> str:
@@ -284,18 +288,23 @@ def collect(folders: Sequence[Path | str]) -> Collection:
             runs.setdefault(run.folder.resolve(), run)
     if not runs:
         raise ValueError("no run folder was given; name at least one, such as runs/NAME.")
-    return Collection(_rules_apart(list(runs.values())), list(commands), compared)
+    return Collection(_apart(list(runs.values())), list(commands), compared)
 
 
-def _rules_apart(runs: list[RunRecord]) -> list[RunRecord]:
-    """Where tuned runs stand beside others, they are named so: no figure pools the two rules under one method."""
-    names = [tuned.name(run.method, (run.meta.get("task") or {}).get("tuning")) for run in runs]
-    if all(n != run.method for run, n in zip(runs, names, strict=True) if run.method):
-        return runs  # one rule, which the page states
-    return [
-        run if n == run.method else replace(run, meta={**run.meta, "method": n})
-        for run, n in zip(runs, names, strict=True)
-    ]
+def _apart(runs: list[RunRecord]) -> list[RunRecord]:
+    """Under names that tell problems and methods apart, as in the tables: no figure takes options for seeds."""
+    described = []
+    for run in (run for run in runs if run.method):
+        plain, tuning = {"problem": run.problem, "method": run.method}, (run.meta.get("task") or {}).get("tuning")
+        instance, rival = full_names(run.meta | plain)
+        described.append(plain | {"instance": instance, "rival": rival, "tuning": tuning})
+    found = iter(told_apart(described))
+    return [_called(run, next(found)) if run.method else run for run in runs]
+
+
+def _called(run: RunRecord, named: dict[str, Any]) -> RunRecord:
+    names = (named["instance"], named["rival"])
+    return run if names == (run.problem, run.method) else replace(run, called=names)
 
 
 def _read_comparison(folder: Path) -> tuple[list[str], str | None]:
