@@ -32,6 +32,15 @@ def target_word(target: float) -> str:
     return f"{digits.rstrip('0').rstrip('.')}e{power}"
 
 
+def main_metric(meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """The metric of a run.json that ranks runs; None where there is none. A run that was cut off has not written which
+    one it is: then it is the first column."""
+    if "main_metric" in meta:
+        return meta["main_metric"]
+    columns = (key for row in rows[:1] for key in row if key.startswith("metrics."))
+    return next((column.removeprefix("metrics.") for column in columns), None)
+
+
 class Curve(NamedTuple):
     """One run. A run that failed has no evaluations and an infinite final error."""
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from ..driver.cores import cores
 from .ending import Ending
 from .limits import Limits, peak_memory, size_words, time_words
 from .task import Task
@@ -152,5 +153,4 @@ def _too_long(spent: float, wall: float) -> str:
 
 
 def _core(slot: int | None) -> int | None:
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    return cores[slot % len(cores)] if slot is not None and cores else None
+    return None if slot is None else cores()[slot % len(cores())]

@@ -25,7 +25,7 @@ from ..driver.source import version as own_version
 from ..records import decode_row, dumps
 from ..registry import find
 from . import tuned
-from .curves import AXES, NOTHING, TARGETS, Curve, curve, reached
+from .curves import AXES, NOTHING, TARGETS, Curve, curve, main_metric, reached
 from .json_lines import Found, read_objects
 from .names import digest, full_names
 from .results import FINISHED, Result
@@ -108,16 +108,10 @@ def _curve(meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Curve:
         return NOTHING
     if ended and (not rows or rows[-1].get("status") != "closing"):
         raise ValueError("rows: the run is finished, but the closing row with what it returned is not there.")
-    metric = _metric(meta, rows)
+    metric = main_metric(meta, rows)
     if metric is None:
         raise ValueError("rows: there is no metric, so there are no errors to compare; a loss is not an error.")
     return curve(rows, metric, float(meta.get("compile_seconds") or 0.0), meta.get("rows"))
-
-
-def _metric(meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """The main metric. A run that was cut off has not written which one it is: it is the first column."""
-    columns = (k for row in rows[:1] for k in row if k.startswith("metrics."))
-    return meta.get("main_metric") or next((c.removeprefix("metrics.") for c in columns), None)
 
 
 def record_of(folder: Path | str, targets: Sequence[float] = TARGETS) -> dict[str, Any]:
@@ -132,7 +126,7 @@ def record_of(folder: Path | str, targets: Sequence[float] = TARGETS) -> dict[st
         run = _curve(meta, rows)
     except ValueError as error:
         rows, notes, run, broken = [], [], NOTHING, str(error)
-    determined, metric = _determined(meta), _metric(meta, rows)
+    determined, metric = _determined(meta), main_metric(meta, rows)
     own = error_target(determined["target"], metric)
     targets = targets if own is None else sorted({*targets, own}, reverse=True)
     found = meta.get("provenance") or {}

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import os
 import shlex
 import shutil
 import sys
@@ -22,6 +21,7 @@ from ..bench.ending import record
 from ..bench.task import Task, canonical, refusal
 from ..checks import nearest
 from ..driver.budget import Budget
+from ..driver.cores import cores
 from ..records import dumps, make_folder, remove_empty, write_text
 from ..registry import find
 from . import compile_cache, folders, tuning
@@ -167,7 +167,7 @@ def write_comparison(folder: Path, tasks: list[Task], line: str) -> None:
         "methods": list(dict.fromkeys(task.method for task in tasks)),
         "seeds": sorted({task.seed for task in tasks}),
         "runs": [str(Path(task.folder).relative_to(folder).as_posix()) for task in tasks],
-        "provenance": {"cores": os.cpu_count(), "python": sys.version.split()[0]},
+        "provenance": {"cores": len(cores()), "python": sys.version.split()[0]},
     }
     write_text(folder / "compare.json", dumps(record, indent=1))
 

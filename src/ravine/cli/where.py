@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from ..bench.limits import Limits
 from ..bench.task import Task
+from ..driver.cores import cores
 from .parse import Usage
 
 
@@ -21,9 +21,9 @@ class Place(NamedTuple):
 
 
 def _words(workers: int) -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or workers
-    few = f" on {cores} core{'' if cores == 1 else 's'}, so that runs share one and their seconds say little"
-    return f"{workers} at a time{few if workers > cores else ''}"
+    own = len(cores())
+    few = f" on {own} core{'' if own == 1 else 's'}, so that runs share one and their seconds say little"
+    return f"{workers} at a time{few if workers > own else ''}"
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from .cores import cores
 from .source import commit, version
 
 _PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "equinox", "optax")
@@ -28,7 +29,7 @@ def provenance(dtype: str, seed: int) -> dict[str, Any]:
         "cpu": _cpu(),
         "device": f"{device.platform}: {device.device_kind}",
         "devices": jax.device_count(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(cores()),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "dtype": dtype,
         "seed": seed,

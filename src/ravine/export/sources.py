@@ -5,9 +5,10 @@ No run is dropped: one that a comparison lists and whose folder is gone is there
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,10 +81,11 @@ def _of_comparison(path: Path) -> list[Source]:
         ) from None
     if not names:
         raise ValueError(f"{path}: the comparison lists no runs.")
-    return [_listed(path, name) for name in names]
+    kept = functools.cache(lambda: lost(path))  # a table of thousands of lines, read once and only if a run is lost
+    return [_listed(path, name, kept) for name in names]
 
 
-def _listed(path: Path, name: str) -> Source:
+def _listed(path: Path, name: str, kept: Callable[[], dict[str, dict[str, Any]]]) -> Source:
     """A run that a comparison lists. Where its folder is lost the table has its record, or the folder's name says
     which run it was."""
     folder, why = path / name, "The comparison lists this run, but its folder is not there."
@@ -92,7 +94,7 @@ def _listed(path: Path, name: str) -> Source:
             return _run(folder)
         except ValueError as error:
             why = str(error)
-    if record := lost(path).get(name):
+    if record := kept().get(name):
         return Source(record, None, str(folder))
     called = _FOLDER.fullmatch(name)
     if called is None:

@@ -91,11 +91,7 @@ class RunRecord:
 
     @property
     def main_metric(self) -> str | None:
-        """A run that was cut off has not written which one it is: then it is the first column."""
-        if "main_metric" in self.meta:
-            return self.meta["main_metric"]
-        columns = (k for k in (self.rows[0] if self.rows else {}) if k.startswith("metrics."))
-        return next((k.removeprefix("metrics.") for k in columns), None)
+        return curves.main_metric(self.meta, self.rows)
 
     @property
     def error_key(self) -> str:
