@@ -5,6 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 LOCK   := requirements/lock.txt
 EXPORTS := requirements/exports.txt
+RIVALS := requirements/rivals.txt
 STAMP  := $(VENV)/.ravine-env
 
 # Compiled programs are kept between test runs; two thirds of a cold run is compilation.
@@ -14,7 +15,7 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0
 # Tests are bound by compilation, which leaves a second core idle: `make test JOBS=4` on a larger machine.
 JOBS ?= 2
 
-.PHONY: help env demo test lint format bench suite lock clean
+.PHONY: help env demo test rivals lint format bench suite lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -41,6 +42,9 @@ demo: env  ## four methods on two problems, 20 s each, and a report
 
 test: env $(VENV)/.ravine-exports  ## all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+rivals: .venv-suite/.ravine-env  ## the tests of other libraries' optimizers, which `make test` skips, with the libraries
+	.venv-suite/bin/python -m pytest -n $(JOBS) --dist worksteal tests/test_rival_functions.py tests/test_rivals.py tests/test_rivals_cli.py
 
 lint: env  ## style, format and types
 	$(BIN)/ruff check .
@@ -69,10 +73,10 @@ bench: env  ## the benchmarks (hours on an idle machine); each file in benchmark
 suite: .venv-suite/.ravine-env  ## what is missing of the suite (about a day in all; `make suite FOR=2h` for a part of it)
 	.venv-suite/bin/python benchmarks/suite.py run --for $(or $(FOR),1000h)
 
-.venv-suite/.ravine-env: $(LOCK) pyproject.toml
+.venv-suite/.ravine-env: $(RIVALS) pyproject.toml
 	test -x .venv-suite/bin/python || $(PYTHON) -m venv .venv-suite
-	.venv-suite/bin/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
-	.venv-suite/bin/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[rivals]'
+	.venv-suite/bin/python -m pip install --quiet --disable-pip-version-check -r $(RIVALS)
+	.venv-suite/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	.venv-suite/bin/python -m pip install --quiet --disable-pip-version-check --no-deps scimba==1.4.1
 	@touch $@
 
@@ -80,6 +84,7 @@ suite: .venv-suite/.ravine-env  ## what is missing of the suite (about a day in 
 lock:  ## write the files in requirements/ anew (needs uv)
 	$(COMPILE) --group dev --upgrade --output-file $(LOCK)
 	$(COMPILE) --group dev --group exports --constraints $(LOCK) --upgrade --output-file $(EXPORTS)
+	$(COMPILE) --group dev --extra rivals --constraints $(LOCK) --upgrade --output-file $(RIVALS)
 
 COMPILE = uv pip compile pyproject.toml --universal --python-version 3.11 --fork-strategy fewest --no-config --no-annotate \
   --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' --quiet

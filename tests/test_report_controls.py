@@ -140,7 +140,9 @@ def test_curves_are_drawn_against_the_readings_chosen(tab):
     title = f"{element(ERRORS)}.layout.xaxis.title.text"
     into_view(tab, ERRORS)
     assert tab.run(title) == "steady seconds"
-    assert tab.run(f"{element(WORKS)}.getAttribute('aria-label')").endswith("against work (residual evaluations)")
+    called = f"[{element(WORKS)}, {element(WORKS)}.nextElementSibling].map((e) => e.getAttribute('aria-label'))"
+    figure, button = tab.run(called)
+    assert figure.endswith("against work (residual evaluations)") and button == f"Save SVG of {figure}"
     run = {}
     seconds = traces(tab, ERRORS, "t.x[t.x.length - 1]")
     options = tab.run("[...document.getElementById('axis').options].map((o) => [o.value, o.textContent])")

@@ -127,6 +127,12 @@ const plots = (function () {
     performance.mark("drawn"); // benchmarks/report_page.py reads it
   }
 
+  // What a figure and its button are called, for a reader who does not see them.
+  function call(plot, label) {
+    plot.setAttribute("aria-label", label);
+    plot.nextElementSibling.setAttribute("aria-label", `Save SVG of ${label}`);
+  }
+
   function show() {
     const second = view.state.axis.includes(",");
     for (const plot of all) {
@@ -135,7 +141,7 @@ const plots = (function () {
       if (axis === "1") plot.parentElement.hidden = !second;
       plot.parentElement.classList.toggle("wide", !second && plot.parentElement.dataset.alone !== undefined);
       const titles = [...document.getElementById("axis").options].find((o) => o.value === axisOf(plot));
-      plot.setAttribute("aria-label", `${label} against ${titles ? titles.textContent : axisOf(plot)}`);
+      call(plot, `${label} against ${titles ? titles.textContent : axisOf(plot)}`);
     }
     for (const key of new Set(all.filter(shown).map(blockKey))) block(key); // also what is off the screen, for print
     work();
@@ -168,12 +174,11 @@ const plots = (function () {
 
   function begin() {
     for (const plot of all) {
-      const label = () => plot.getAttribute("aria-label");
       const button = tables.button("SVG", "", () => save(plot));
       button.className = "save";
       button.title = "Save this figure as SVG";
-      button.addEventListener("focus", () => button.setAttribute("aria-label", `Save ${label()} as SVG`));
       plot.after(button);
+      call(plot, plot.getAttribute("aria-label"));
     }
     const watch = new IntersectionObserver(
       (entries) => {

@@ -114,8 +114,8 @@ const tables = (function () {
       const saves = document.createElement("p");
       saves.className = "saves";
       saves.append(
-        button("Save CSV", `Save the table ${name} as CSV`, () => save(csv(table), "text/csv", `${file}.csv`)),
-        button("Save text", `Save the table ${name} as text`, () => save(text(table), "text/plain", `${file}.txt`)),
+        button("Save CSV", `Save CSV of the table ${name}`, () => save(csv(table), "text/csv", `${file}.csv`)),
+        button("Save text", `Save text of the table ${name}`, () => save(text(table), "text/plain", `${file}.txt`)),
       );
       table.closest(".scroll").after(saves);
     }
