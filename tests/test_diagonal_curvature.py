@@ -49,7 +49,7 @@ def test_the_mean_look_is_the_diagonal_and_the_mean_square_the_row():
 @pytest.mark.parametrize(
     "method",
     [
-        AdaHessian(learning_rate=1.0, b1=0.0, b2=0.5, eps=1e-14),
+        AdaHessian(learning_rate=1.0, b1=0.0, b2=0.5, eps=1e-14, first_looks=1),
         Sophia(learning_rate=1e4, b1=0.0, b2=0.5, gamma=1e4, eps=1e-14),
     ],
     ids=["adahessian", "sophia"],
@@ -72,10 +72,11 @@ def test_the_averages_are_those_of_the_looks():
     """Against the same keys by hand; a look in every third step only."""
     problem = quadratic([1.0, 4.0, 9.0])
     hessian, start = jnp.asarray(problem.matrix), np.array([1.0, 2.0, -1.0])
-    _, ada, infos = steps(AdaHessian(every=3, b2=0.8), problem.objective, start, 5)
+    _, ada, infos = steps(AdaHessian(every=3, b2=0.8, first_looks=1), problem.objective, start, 5)
     _, sophia, _ = steps(Sophia(every=3, b2=0.8), problem.objective, start, 5)
     keys = jax.random.split(jax.random.key(0), 5)
-    first, second = (diagonal_look(lambda v: hessian @ v, jnp.zeros(3), keys[i]) for i in (0, 3))
+    drawn = [jax.random.fold_in(keys[i], 0) for i in (0, 3)]
+    first, second = (diagonal_look(lambda v: hessian @ v, jnp.zeros(3), key) for key in drawn)
     np.testing.assert_allclose(ada.curvature, 0.2 * (0.8 * first**2 + second**2), rtol=1e-12)
     np.testing.assert_allclose(sophia.curvature, 0.2 * (0.8 * first + second), rtol=1e-12)
     assert list(np.asarray(infos.counts.hvp)) == [1, 0, 0, 1, 0] and int(ada.looks) == 2
@@ -85,9 +86,9 @@ def test_the_steps_are_those_of_the_formulas():
     """Five steps with a look in every second one, in NumPy: bias is corrected by steps for m, by looks for the rest."""
     hessian, start = np.array([[1.0, 0.2, 0.0], [0.2, 4.0, -0.3], [0.0, -0.3, 9.0]]), np.array([1.0, 2.0, -1.0])
     bowl = Scalar(lambda p, h: 0.5 * p @ h @ p, jnp.asarray(hessian))
-    ada = AdaHessian(learning_rate=0.1, b1=0.7, b2=0.6, power=0.5, eps=1e-3, every=2)
+    ada = AdaHessian(learning_rate=0.1, b1=0.7, b2=0.6, power=0.5, eps=1e-3, every=2, first_looks=1)
     sophia = Sophia(learning_rate=0.1, b1=0.7, b2=0.6, gamma=0.8, eps=1e-3, every=2)
-    keys = jax.random.split(jax.random.key(0), 5)
+    keys = [jax.random.fold_in(key, 0) for key in jax.random.split(jax.random.key(0), 5)]
     looks = [np.asarray(diagonal_look(lambda v: jnp.asarray(hessian) @ v, jnp.zeros(3), k)) for k in keys]
     for method in (ada, sophia):
         found, _, _ = steps(method, bowl, start, 5)
@@ -103,6 +104,20 @@ def test_the_steps_are_those_of_the_formulas():
             else:
                 theta = theta - 0.1 * np.clip(m / np.maximum(0.8 * known, 1e-3), -1, 1)
         np.testing.assert_allclose(found, theta, rtol=1e-10, atol=1e-12)
+
+
+def test_the_first_step_has_seen_ten_looks():
+    """Of this Hessian one look in two vanishes: alone it would send the first step a thousand times too far."""
+    objective = Scalar(lambda p, _: 0.5 * (p[0] + p[1]) ** 2 + p[0])
+
+    def lengths(method):
+        moved = [steps(method, objective, np.zeros(2), 1, seed) for seed in range(12)]
+        return [float(infos.step_norm[0]) for _, _, infos in moved], moved[0]
+
+    alone, _ = lengths(AdaHessian(first_looks=1))
+    several, (_, state, infos) = lengths(AdaHessian())
+    assert max(alone) > 1000 and max(several) < 0.3
+    assert int(state.looks) == int(infos.counts.hvp[0]) == 10
 
 
 @pytest.mark.parametrize(("method", "count"), [(AdaHessian(0.3, b2=0.9), 400), (Sophia(gamma=1.0), 2000)])

@@ -4,10 +4,10 @@
     every `every`-th step   D⁺ = the average of D and a look z ⊙ Hz (`linalg.hutchinson`), else D⁺ = D
     θ⁺ = θ − α u(m⁺, D⁺)
 
-How looks are averaged and what u is, is the subclass's. The first step takes a look.
+How looks are averaged and what u is, is the subclass's. The first step takes `first_looks`.
 
 Needs      VALUE.
-Cost/step  one value and gradient; one Hessian-vector product in every `every`-th step.
+Cost/step  one value and gradient; one Hessian-vector product in every `every`-th step, `first_looks` in the first.
 Memory     2 P, and 2 P during a look.
 Deviations where value or gradient is not finite, parameters and state stay as they are (status NONFINITE); a look that
            is not finite is left out of the average, and before the first finite one no step is made.
@@ -48,6 +48,7 @@ class AbstractDiagonalCurvature(Method):
     b2: eqx.AbstractVar[float]
     eps: eqx.AbstractVar[float]
     every: eqx.AbstractVar[int]
+    first_looks: eqx.AbstractVar[int]
 
     monotone: ClassVar[bool] = False
 
@@ -57,6 +58,7 @@ class AbstractDiagonalCurvature(Method):
         require_real(self, "b2", 0.0, 1.0, why="an average with weight 1 never forgets", ends="[)")
         require_real(self, "eps", 0.0, float("inf"), why="a curvature may vanish")
         require_count(self, "every", 1)
+        require_count(self, "first_looks", 1)
 
     @abc.abstractmethod
     def average(self, curvature: Array, look: Array) -> Array:
@@ -79,13 +81,19 @@ class AbstractDiagonalCurvature(Method):
 
         due = state.steps % self.every == 0
         product = partial(flat_hvp, objective, params)
-        look = jax.lax.cond(due, lambda: diagonal_look(product, theta, key), lambda: jnp.zeros_like(theta))
-        seen = due & jnp.all(jnp.isfinite(look))
+
+        def look(i, seen):
+            found = diagonal_look(product, theta, jax.random.fold_in(key, i))
+            fine = jnp.all(jnp.isfinite(found))
+            return jnp.where(fine, self.average(seen[0], found), seen[0]), seen[1] + fine
+
+        number = jnp.where(due, jnp.where(state.looks > 0, 1, self.first_looks), 0)
+        curvature, looks = jax.lax.fori_loop(0, number, look, (state.curvature, state.looks))
         after = DiagonalState(
             steps=state.steps + 1,
-            looks=state.looks + seen,
+            looks=looks,
             momentum=self.b1 * state.momentum + (1 - self.b1) * grad,
-            curvature=jnp.where(seen, self.average(state.curvature, look), state.curvature),
+            curvature=curvature,
         )
         moved = finite & (after.looks > 0)
         move = jnp.where(moved, -self.learning_rate * self.direction(after), 0.0)
@@ -94,7 +102,7 @@ class AbstractDiagonalCurvature(Method):
             grad_norm=grad_norm,
             step_norm=jnp.linalg.norm(move),
             status=jnp.where(finite, jnp.where(moved, Status.OK, Status.REJECTED), Status.NONFINITE).astype(jnp.int32),
-            counts=counts(residual=1, vjp=1, hvp=due),
+            counts=counts(residual=1, vjp=1, hvp=number),
             scalars={"smallest_curvature": jnp.min(after.curvature), "largest_curvature": jnp.max(after.curvature)},
         )
         after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)

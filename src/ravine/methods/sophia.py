@@ -31,7 +31,8 @@ class Sophia(AbstractDiagonalCurvature):
     """A gradient average over the Hessian's diagonal, clipped: sign steps where the curvature is small or negative.
 
     `learning_rate`: α, the longest move of a component. `b1`, `b2`: β₁, β₂ in [0, 1). `gamma`: γ. `eps`: ε, the least
-    γh. `every`: steps from one look to the next. Raises ValueError or TypeError for options out of range.
+    γh. `every`: steps from one look to the next. `first_looks`: looks before the first step. Raises ValueError or
+    TypeError for options out of range.
     """
 
     learning_rate: float = 1e-2
@@ -40,6 +41,7 @@ class Sophia(AbstractDiagonalCurvature):
     gamma: float = 0.01
     eps: float = 1e-12
     every: int = eqx.field(static=True, default=10)
+    first_looks: int = eqx.field(static=True, default=1)
 
     def __check_init__(self):
         require_real(self, "gamma", 0.0, float("inf"), why="it scales a curvature")
