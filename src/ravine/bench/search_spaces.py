@@ -61,6 +61,8 @@ def text(value: Any) -> str:
     """A value as `--set` takes it; numbers to full precision."""
     if isinstance(value, bool):
         return str(value).lower()
+    if value is None:
+        return "none"
     return repr(value) if isinstance(value, float) else str(value)
 
 
@@ -73,6 +75,7 @@ def _count(low: int, high: int, log: bool = True) -> Range:
 
 
 _ARMIJO, _FIXED = ("rule", "armijo"), ("rule", "fixed")
+_OWN_RATE = ("learning_rate", "none")
 _SEARCH = {"first_step": _scale(1e-2, 1e1), "c2": Range(0.1, 0.95)}
 _STOPPING = "its settings are stopping tests, which are at rounding"
 _LIBRARY = "its library leaves nothing to set but its line search, which stays as the library has it"
@@ -121,9 +124,9 @@ _SPACES: dict[str, Space] = {
     "engd": Space({"cutoff": _scale(1e-15, 1e-6)}),
     "lm": Space({"damping": _scale(1e-6, 1e1), "momentum": Range(0.0, 0.9), "bend": Range(0.25, 2.0)}),
     # A batch is tuned with the step length: one is worth as much as the other allows.
-    "svrg": Space({"learning_rate": _scale(1e-5, 1.0), "batch": _count(1, 64)}),
+    "svrg": Space({"share": _scale(1e-2, 1.0, _OWN_RATE), "batch": _count(1, 64)}),
     "saga": Space({"learning_rate": _scale(1e-5, 1.0), "batch": _count(1, 64)}),
-    "sarah": Space({"learning_rate": _scale(1e-5, 1.0), "batch": _count(1, 64)}),
+    "sarah": Space({"share": _scale(1e-2, 1.0, _OWN_RATE), "batch": _count(1, 64)}),
     "storm": Space({"learning_rate": _scale(1e-3, 1.0), "decay": _scale(1e-1, 1e3), "batch": _count(1, 64)}),
     "mlmc": Space({"learning_rate": _scale(1e-5, 1.0), "batch": _count(1, 64), "memory": Range(0.5, 0.99)}),
     "mulstreg": Space({"regularisation": _scale(1e-2, 1e4), "batch": _count(1, 64), "factor": _scale(1.1, 10.0)}),

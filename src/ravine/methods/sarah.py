@@ -25,11 +25,13 @@ from .snapshot_gradient import AbstractSnapshot
 class SARAH(AbstractSnapshot):
     """SARAH: the stochastic recursive gradient, a full gradient every `inner` steps.
 
-    `learning_rate`: α. `batch`: b, rows of one step in all terms. `inner`: m, None for 2N/b. `snapshot`: "last" or
-    "random". Raises ValueError or TypeError for options out of range.
+    `learning_rate`: α, None for `share`/ℓ with the largest curvature ℓ met so far. `batch`: b, rows of one step in all
+    terms. `inner`: m, None for 2N/b. `snapshot`: "last" or "random". Raises ValueError or TypeError for options out of
+    range.
     """
 
-    learning_rate: float = 1e-2
+    learning_rate: float | None = None
+    share: float = 0.2
     batch: int = eqx.field(static=True, default=8)
     inner: int | None = eqx.field(static=True, default=None)
     snapshot: str = eqx.field(static=True, default="last")
