@@ -1,6 +1,5 @@
 """Methods on finite sums: what their theorems promise, on small strongly convex sums with known constants."""
 
-import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -104,7 +103,7 @@ def test_svrg_and_sarah_are_their_recurrence(cls, snapshot):
 
 @pytest.mark.parametrize("cls", [SVRG, SARAH])
 def test_the_step_length_follows_the_curvature(cls):
-    """It begins as a share of 1/λ_max, follows the largest secant of a batch, and a scale of L changes no iterate."""
+    """It begins as a share of 1/λ_max and follows the largest secant of a batch."""
     method = cls(batch=3, inner=6, share=0.1)
     where, infos, _ = path_of(method, OBJECTIVE, ZERO, 40)
     hessian = jax.hessian(lambda w: OBJECTIVE.value({"w": w}))(jnp.zeros(4))
@@ -119,9 +118,6 @@ def test_the_step_length_follows_the_curvature(cls):
             met = max(0.999 * met, np.linalg.norm(change) / np.linalg.norm(where[k] - reference))
         assert infos.scalars["step_size"][k] == pytest.approx(0.1 / met, rel=1e-9)
         reference = where[k] if cls is SARAH or k % 6 == 0 else reference
-
-    scaled = eqx.tree_at(lambda o: [t.weight for t in o.parts.values()], OBJECTIVE, replace_fn=lambda w: 1e4 * w)
-    np.testing.assert_allclose(path_of(method, scaled, ZERO, 40)[0], where, rtol=1e-8, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", [SVRG, SARAH, SAGA])
@@ -289,7 +285,7 @@ def test_work_is_counted_in_rows():
     assert run.summary["counts"] == dict.fromkeys(run.summary["counts"], 0) | {
         "residual": 2, "vjp": 2, "hvp": 10, "batch": 10 * 6 * 4, "checks": 13,
     }  # fmt: skip
-    spent = minimize(FIT, start(), SAGA(batch=4), budget=Budget(evaluations=10.0))
+    spent = minimize(FIT, start(), SAGA(batch=4, learning_rate=1e-2), budget=Budget(evaluations=10.0))
     assert spent.steps == 14 and "evaluations" in spent.reason  # 3 for the table, 3 · 4/24 a step
 
 

@@ -71,7 +71,7 @@ def test_the_estimate_is_unbiased_beside_a_term_without_samples():
     objective = LeastSquares({"mean": WEIGHTED.parts["mean"], "plain": Term(row, plain)})
     method = MultilevelMonteCarlo(learning_rate=1.0, batch=14, levels=3, samples="xi")
     state = method.init(objective, HERE, key=None)
-    assert state["mean"].variance.shape == (3,) and hasattr(state["plain"], "order")
+    assert state.terms["mean"].variance.shape == (3,) and hasattr(state.terms["plain"], "order")
     state = method.step(objective, HERE, state, key=jax.random.key(0)).state
 
     def one(key):
@@ -107,7 +107,7 @@ def test_the_variances_are_those_of_the_levels():
     mass = ROWS * np.asarray(WEIGHTED.parts["mean"].measure(ROWS))
     for level, blocks in ((0, 4), (1, 2)):
         samples = (mass[:, None, None] * np.asarray(every(WEIGHTED, level, 3, blocks)[1])).reshape(-1, 2)
-        np.testing.assert_allclose(state["mean"].variance[level], np.sum(np.var(samples, axis=0)), rtol=0.3)
+        np.testing.assert_allclose(state.terms["mean"].variance[level], np.sum(np.var(samples, axis=0)), rtol=0.3)
 
 
 def test_fewer_samples_a_row_leave_less_noise_at_equal_work():
@@ -130,7 +130,7 @@ def test_samples_that_cannot_be_halved_leave_fewer_levels():
     def depth(samples, batch=10, levels=9):
         objective = LeastSquares({"mean": nested(xi=XI[:, :samples])})
         method = MultilevelMonteCarlo(batch=batch, levels=levels, samples="xi")
-        return method.init(objective, HERE, key=None)["mean"].variance.shape[0]
+        return method.init(objective, HERE, key=None).terms["mean"].variance.shape[0]
 
     assert [depth(m) for m in (1, 2, 6, 8, 16)] == [1, 2, 2, 4, 5]
     assert depth(16, batch=6) == 3 and depth(16, batch=1) == 1 and depth(16, levels=2) == 2

@@ -54,7 +54,7 @@ def test_the_level_variances_are_those_of_one_sample():
         return method.step(OBJECTIVE, params, state, key=key).state, None
 
     state = method.init(OBJECTIVE, params, key=None)
-    state = jax.jit(lambda s: jax.lax.scan(body, s, jax.random.split(jax.random.key(3), 4000))[0])(state)["fit"]
+    state = jax.jit(lambda s: jax.lax.scan(body, s, jax.random.split(jax.random.key(3), 4000))[0])(state).terms["fit"]
     assert sorted(np.asarray(state.order)) == list(range(N))
     along = N * np.asarray(term_gradients(OBJECTIVE, "fit", params)[1])[np.asarray(state.order)]
     coarse, fine = along[0::2], along[1::2]  # 30 rows that stand for two each, and 30 that stand for themselves

@@ -125,10 +125,10 @@ _SPACES: dict[str, Space] = {
     "lm": Space({"damping": _scale(1e-6, 1e1), "momentum": Range(0.0, 0.9), "bend": Range(0.25, 2.0)}),
     # A batch is tuned with the step length: one is worth as much as the other allows.
     "svrg": Space({"share": _scale(1e-2, 1.0, _OWN_RATE), "batch": _count(1, 64)}),
-    "saga": Space({"learning_rate": _scale(1e-5, 1.0), "batch": _count(1, 64)}),
+    "saga": Space({"share": _scale(1e-2, 1.0, _OWN_RATE), "batch": _count(1, 64)}),
     "sarah": Space({"share": _scale(1e-2, 1.0, _OWN_RATE), "batch": _count(1, 64)}),
-    "storm": Space({"learning_rate": _scale(1e-3, 1.0), "decay": _scale(1e-1, 1e3), "batch": _count(1, 64)}),
-    "mlmc": Space({"learning_rate": _scale(1e-5, 1.0), "batch": _count(1, 64), "memory": Range(0.5, 0.99)}),
+    "storm": Space({"share": _scale(1e-2, 1.0, _OWN_RATE), "decay": _scale(1e-1, 1e3), "batch": _count(1, 64)}),
+    "mlmc": Space({"share": _scale(1e-2, 1.0, _OWN_RATE), "batch": _count(1, 64), "memory": Range(0.5, 0.99)}),
     "mulstreg": Space({"regularisation": _scale(1e-2, 1e4), "batch": _count(1, 64), "factor": _scale(1.1, 10.0)}),
     "adahessian": Space({"learning_rate": _scale(1e-3, 1.0), "b1": Range(0.5, 0.99), "b2": Range(0.9, 0.9999)}),
     "sophia": Space({"learning_rate": _scale(1e-5, 1e-1), "b1": Range(0.5, 0.99), "gamma": _scale(1e-4, 1.0)}),

@@ -19,10 +19,12 @@ more unlike than their samples.
 
 Needs      FINITE_SUM.
 Cost/step  one gradient over `batch` rows, row by row (3 b), both rows of a pair counted; with `samples` an even number
-           of rows, at least two.
+           of rows, at least two. Without a given α ten Hessian-vector products over all rows (60 N) at the start, and
+           one over b rows drawn for it (6 b) in every tenth step.
 Memory     b P for the gradients of the rows, 3 n for the order; with `samples` 2^{L+1} P instead of b P.
 Deviations (1) levels are coarse quadratures over the rows of the sum, per term; (2) no bias is left: the finest level
-           is the sum itself; (3) what the rounding of N_l leaves over goes to the coarsest levels first.
+           is the sum itself; (3) what the rounding of N_l leaves over goes to the coarsest levels first;
+           (4) by default α is a share of the inverse of the largest curvature met (`curvature_rate`).
 Reference  Giles (2008), Oper. Res. 56(3); Giles (2015), Acta Numer. 24 (N_l); Hu, Wang, Chen & He (2024),
            arXiv:2408.11084 (stochastic gradients).
 """
@@ -41,10 +43,12 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
 from ..checks import require_count, require_real
-from ..finite_sum import batch_sizes, term_gradients
+from ..finite_sum import batch_sizes, draw, term_gradients
+from ..linearization import dims
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
 from . import inner_samples
+from .curvature_rate import PRODUCTS, at_start, looked, rate, require_rate
 from .inner_samples import Estimate, SampleLevels
 
 BITS = 30  # of a Morton code
@@ -59,17 +63,25 @@ class Levels(NamedTuple):
     seen: Float[Array, ""]  # weight of that average, 0 before the first step
 
 
+class LevelsState(NamedTuple):
+    terms: dict[str, Levels | SampleLevels]
+    steps: Int[Array, ""]
+    smoothness: Float[Array, ""]  # ℓ, 0 where the step length is given
+
+
 class MultilevelMonteCarlo(Method):
     """Multilevel Monte Carlo gradients: a coarse sum over few rows, corrected by samples of finer ones.
 
-    `learning_rate`: α. `batch`: rows of one step in all terms. `levels`: L + 1, fewer where a term has not enough rows.
-    `memory`: β in [0, 1) of the average of V_l. `samples`: None for levels over rows, or the name of the entry of the
-    points (a dictionary) that holds the samples of each row, (n, M, ...): terms that have it get levels over sample
-    counts, and their functions must take any number of samples. Raises ValueError or TypeError for options out of
-    range, and ValueError at the start where no term has that entry or its arrays have no axis of samples.
+    `learning_rate`: α, None for `share`/ℓ with the largest curvature ℓ met so far. `batch`: rows of one step in all
+    terms. `levels`: L + 1, fewer where a term has not enough rows. `memory`: β in [0, 1) of the average of V_l.
+    `samples`: None for levels over rows, or the name of the entry of the points (a dictionary) that holds the samples
+    of each row, (n, M, ...): terms that have it get levels over sample counts, and their functions must take any number
+    of samples. Raises ValueError or TypeError for options out of range, and ValueError at the start where no term has
+    that entry or its arrays have no axis of samples.
     """
 
-    learning_rate: float = 1e-2
+    learning_rate: float | None = None
+    share: float = 0.05  # the noise that is left at the end is in proportion
     batch: int = eqx.field(static=True, default=16)
     levels: int = eqx.field(static=True, default=3)
     memory: float = 0.9
@@ -80,7 +92,7 @@ class MultilevelMonteCarlo(Method):
     monotone: ClassVar[bool] = False
 
     def __check_init__(self):
-        require_real(self, "learning_rate", 0.0, float("inf"), why="it is a step length")
+        require_rate(self)
         require_count(self, "batch", 1)
         require_count(self, "levels", 1)
         require_real(self, "memory", 0.0, 1.0, why="it is the weight of the past in an average", ends="[)")
@@ -102,7 +114,10 @@ class MultilevelMonteCarlo(Method):
                 continue
             count = _depth(term.n, shares[name], self.levels)
             state[name] = Levels(_morton(term.points, term.n), jnp.ones(count, theta.dtype), jnp.zeros((), theta.dtype))
-        return state
+        smoothness = jnp.zeros((), theta.dtype)
+        if self.learning_rate is None:
+            smoothness = at_start(objective, params, theta, key)
+        return LevelsState(state, jnp.zeros((), jnp.int32), smoothness)
 
     def refresh(self, objective, params, state):
         return self.init(objective, params, key=None)
@@ -113,7 +128,7 @@ class MultilevelMonteCarlo(Method):
         keys = jr.split(key, len(shares))
         found, outputs = {}, 0
         for own, (name, slots) in zip(keys, shares.items(), strict=True):
-            levels, entry, width = state[name], self.samples, _width(objective.parts[name], params)
+            levels, entry, width = state.terms[name], self.samples, _width(objective.parts[name], params)
             if entry is not None and isinstance(levels, SampleLevels):
                 found[name] = inner_samples.estimate(objective, name, params, entry, levels, slots, own, self.memory)
                 outputs += inner_samples.cost(slots) * width
@@ -125,17 +140,30 @@ class MultilevelMonteCarlo(Method):
             value, grad = value + one.value, grad + one.grad
 
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(grad))
-        move = jnp.where(finite, -self.learning_rate * grad, 0.0)
+        if self.learning_rate is None:
+            batch = objective.rows(draw(jr.fold_in(key, 1), objective.sizes, shares))
+            smoothness, looks = looked(batch, params, grad, state.smoothness, state.steps)
+            length, seen = rate(self.share, smoothness, grad), dims(batch, params).rows
+        else:
+            smoothness, looks, length, seen = state.smoothness, 0, self.learning_rate, 0
+        move = jnp.where(finite, -length * grad, 0.0)
         exact = jnp.stack([one.exact for one in found.values()])
         info = Info(
             value=value,
             grad_norm=jnp.linalg.norm(grad),
             step_norm=jnp.linalg.norm(move),
             status=jnp.where(finite, Status.OK, Status.NONFINITE).astype(jnp.int32),
-            counts=counts(batch=batch_work(outputs, value=1, vjp=1)),
-            scalars={"exact_levels": jnp.sum(exact).astype(theta.dtype)},
+            counts=counts(
+                hvp=PRODUCTS * (state.steps == 0) if self.learning_rate is None else 0,
+                batch=batch_work(outputs, value=1, vjp=1) + batch_work(seen, hvp=looks),
+            ),
+            scalars={
+                "exact_levels": jnp.sum(exact).astype(theta.dtype),
+                "step_size": jnp.asarray(length, theta.dtype),
+            },
         )
-        return Step(unravel(theta + move), {name: one.levels for name, one in found.items()}, info)
+        after = LevelsState({name: one.levels for name, one in found.items()}, state.steps + 1, smoothness)
+        return Step(unravel(theta + move), after, info)
 
 
 class _Drawn(NamedTuple):

@@ -13,11 +13,12 @@ regression, logistic regression). "auto" reads off the program of each derivativ
 where it does not; a program that hides it is taken for nonlinear.
 
 Needs      FINITE_SUM.
-Cost/step  one gradient over b rows (3 b); all rows once, in `init`, counted with the first step.
+Cost/step  one gradient over b rows (3 b); all rows once, in `init`, counted with the first step. Without a given α ten
+           Hessian-vector products over all rows (60 N) there, and one over b rows (6 b) in every tenth step.
 Memory     N c + N ("scalars") or n P + n ("gradients"), and 3 P.
 Deviations (1) batches are stratified by term and drawn without replacement, so no row is stored twice in a step;
            (2) the table starts from the gradients at θ₀; (3) no proximal step; (4) row values are stored too, to
-           estimate L.
+           estimate L; (5) by default α is a share of the inverse of the largest curvature met (`curvature_rate`).
 Reference  Defazio, Bach & Lacoste-Julien (2014), NeurIPS 27, arXiv:1407.0202; Schmidt, Le Roux & Bach (2017), Math.
            Program. 162 (storing scalars).
 """
@@ -32,11 +33,12 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from ..checks import require_choice, require_count, require_real
+from ..checks import require_choice, require_count
 from ..finite_sum import batch_sizes, draw, is_affine, term_gradients
 from ..linearization import dims
 from ..method import Method
 from ..types import Info, Params, Status, Step, Structure, batch_work, counts
+from .curvature_rate import PRODUCTS, at_start, looked, rate, require_rate
 
 STORAGE = ("auto", "scalars", "gradients")
 
@@ -47,16 +49,20 @@ class SAGAState(NamedTuple):
     grad: Float[Array, " P"]  # Σ g_i
     value: Float[Array, ""]  # Σ of the stored f_i
     unpaid: Int[Array, ""]  # 1 where all rows were looked at and nobody counted it
+    steps: Int[Array, ""]
+    smoothness: Float[Array, ""]  # ℓ, 0 where the step length is given
 
 
 class SAGA(Method):
     """SAGA: batch gradients corrected by a table of the last gradient of every row.
 
-    `learning_rate`: α. `batch`: b, rows of one step in all terms. `storage`: "auto", "scalars" or "gradients".
-    Raises ValueError or TypeError for options out of range, and at the start for "scalars" on a term not affine in θ.
+    `learning_rate`: α, None for `share`/ℓ with the largest curvature ℓ met so far. `batch`: b, rows of one step in all
+    terms. `storage`: "auto", "scalars" or "gradients". Raises ValueError or TypeError for options out of range, and at
+    the start for "scalars" on a term not affine in θ.
     """
 
-    learning_rate: float = 1e-2
+    learning_rate: float | None = None
+    share: float = 0.2
     batch: int = eqx.field(static=True, default=8)
     storage: str = eqx.field(static=True, default="auto")
 
@@ -65,7 +71,7 @@ class SAGA(Method):
     monotone: ClassVar[bool] = False
 
     def __check_init__(self):
-        require_real(self, "learning_rate", 0.0, float("inf"), why="it is a step length")
+        require_rate(self)
         require_count(self, "batch", 1)
         require_choice(self, "storage", STORAGE)
 
@@ -80,7 +86,11 @@ class SAGA(Method):
             grads[name], values[name], table[name] = _look(objective, name, params, whole, None)
         grad = jnp.sum(jnp.stack(list(grads.values())), axis=0)
         value = jnp.sum(jnp.stack([jnp.sum(v) for v in values.values()]))
-        return SAGAState(table, values, grad, value, jnp.ones((), jnp.int32))
+        one = jnp.ones((), jnp.int32)
+        smoothness = jnp.zeros((), grad.dtype)
+        if self.learning_rate is None:
+            smoothness = at_start(objective, params, ravel_pytree(params)[0], key)
+        return SAGAState(table, values, grad, value, one, 0 * one, smoothness)
 
     def refresh(self, objective, params, state):
         return self.init(objective, params, key=None)
@@ -117,7 +127,12 @@ class SAGA(Method):
             table[name] = state.table[name].at[rows].add(new - old)
             values[name] = state.values[name].at[rows].add(f - old_values)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(v))
-        move = jnp.where(finite, -self.learning_rate * v, 0.0)
+        if self.learning_rate is None:
+            smoothness, looks = looked(batch, params, v, state.smoothness, state.steps)
+            length = rate(self.share, smoothness, v)
+        else:
+            smoothness, looks, length = state.smoothness, 0, self.learning_rate
+        move = jnp.where(finite, -length * v, 0.0)
         info = Info(
             value=value,
             grad_norm=jnp.linalg.norm(v),
@@ -126,11 +141,13 @@ class SAGA(Method):
             counts=counts(
                 residual=state.unpaid,
                 vjp=state.unpaid,
-                batch=batch_work(dims(batch, params).rows, value=1, vjp=1),
+                hvp=PRODUCTS * state.unpaid if self.learning_rate is None else 0,
+                batch=batch_work(dims(batch, params).rows, value=1, vjp=1, hvp=looks),
             ),
-            scalars={},
+            scalars={"step_size": jnp.asarray(length, theta.dtype)},
         )
-        after = SAGAState(table, values, grad_all, value_all, jnp.zeros_like(state.unpaid))
+        paid = jnp.zeros_like(state.unpaid)
+        after = SAGAState(table, values, grad_all, value_all, paid, state.steps + 1, smoothness)
         return Step(unravel(theta + move), after, info)
 
 

@@ -9,13 +9,9 @@ in every step. The batch is the same in both gradients, so their difference, and
 The value is estimated in the same way. `snapshot="random"`: the next round starts from an iterate of this one drawn
 uniformly, as the theorems want it; "last" from the last.
 
-The theorems want α below a share of 1/l, and l is not known. With `learning_rate=None`
-
-    α = share/ℓ,      ℓ⁺ = max(0.999 ℓ, |∇L_B(θ) − ∇L_B(θ_r)|/|θ − θ_r|)
-
-the largest curvature met on any batch, which costs nothing, for both gradients are there; it begins as that of L at the
-start, from ten Hessian-vector products. So a scale of L changes no iterate. (1.5 s of eight problems: no run diverges
-and each ends as low as with α = 1e-2 or lower, which diverges on four of them.)
+With `learning_rate=None` α = share/ℓ, and ℓ is the largest curvature met on a batch (`curvature_rate`), which costs
+nothing, for both gradients are there. (1.5 s of eight problems: no run diverges and each ends as low as with α = 1e-2
+or lower, which diverges on four of them.)
 
 Needs      FINITE_SUM.
 Cost/step  two gradients over b rows (6 b); one over all rows (3 N) in every m-th step; ten Hessian-vector products over
@@ -28,7 +24,6 @@ Reference  named by the two methods.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import ClassVar, NamedTuple
 
 import equinox as eqx
@@ -38,17 +33,15 @@ import jax.random as jr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from ..checks import require_choice, require_count, require_real
+from ..checks import require_choice, require_count
 from ..finite_sum import batch_sizes, draw
-from ..globalize.wolfe import flat_gradient, flat_hvp
-from ..linalg.power import largest
+from ..globalize.wolfe import flat_gradient
 from ..linearization import dims
 from ..method import Method
 from ..types import Info, Status, Step, Structure, batch_work, counts
+from .curvature_rate import PRODUCTS, at_start, rate, require_rate, secant, widened
 
 SNAPSHOTS = ("last", "random")
-PRODUCTS = 10  # with the Hessian, before the first step
-FORGET = 0.999  # of ℓ, a step
 
 
 class SnapshotState(NamedTuple):
@@ -76,9 +69,7 @@ class AbstractSnapshot(Method):
     monotone: ClassVar[bool] = False
 
     def __check_init__(self):
-        if self.learning_rate is not None:
-            require_real(self, "learning_rate", 0.0, float("inf"), why="it is a step length")
-        require_real(self, "share", 0.0, 2.0, why="a step of 2/ℓ no longer descends")
+        require_rate(self)
         require_count(self, "batch", 1)
         if self.inner is not None:
             require_count(self, "inner", 1)
@@ -110,7 +101,7 @@ class AbstractSnapshot(Method):
         def corrected(_):
             value, grad = flat_gradient(batch, params, theta.dtype)
             value_r, grad_r = flat_gradient(batch, unravel(state.reference), theta.dtype)
-            met = jnp.maximum(FORGET * state.smoothness, _secant(grad - grad_r, theta - state.reference, theta))
+            met = widened(state.smoothness, secant(grad - grad_r, theta - state.reference, theta))
             return value - value_r + state.value, grad - grad_r + state.direction, met if adapts else state.smoothness
 
         fresh = state.at == 0
@@ -118,10 +109,8 @@ class AbstractSnapshot(Method):
         pick = jnp.where(fresh, jr.randint(for_pick, (), 0, rounds, jnp.int32), state.pick)
         picked = jnp.where(state.at == pick, theta, state.picked)
         ends = state.at + 1 >= rounds
-        # Without any curvature the step is `share` long.
-        known = (smoothness > 0) & jnp.isfinite(smoothness)
-        rate = self.share / jnp.where(known, smoothness, jnp.linalg.norm(v)) if adapts else self.learning_rate
-        target = theta - rate * v
+        length = rate(self.share, smoothness, v) if adapts else self.learning_rate
+        target = theta - length * v
         if self.snapshot == "random":
             target = jnp.where(ends, picked, target)
         finite = jnp.isfinite(value) & jnp.all(jnp.isfinite(v))
@@ -138,7 +127,7 @@ class AbstractSnapshot(Method):
                 hvp=adapts * PRODUCTS * (fresh & (state.smoothness == 0)),
                 batch=jnp.where(fresh, 0, work),
             ),
-            scalars={"inner_step": state.at.astype(theta.dtype), "step_size": jnp.asarray(rate, theta.dtype)},
+            scalars={"inner_step": state.at.astype(theta.dtype), "step_size": jnp.asarray(length, theta.dtype)},
         )
         moves = fresh | self.follows
         after = SnapshotState(
@@ -153,16 +142,9 @@ class AbstractSnapshot(Method):
         return Step(unravel(jnp.where(finite, target, theta)), after, info)
 
     def _first(self, objective, params, theta: Array, state: SnapshotState, key) -> Array:
-        """ℓ at a snapshot: the largest curvature of L where none is known yet."""
+        """ℓ at a snapshot: that of the start where none is known yet."""
         if self.learning_rate is not None:
             return state.smoothness
-        product = partial(flat_hvp, objective, params)
         return jax.lax.cond(
-            state.smoothness > 0, lambda: state.smoothness, lambda: largest(product, theta, PRODUCTS, key)
+            state.smoothness > 0, lambda: state.smoothness, lambda: at_start(objective, params, theta, key)
         )
-
-
-def _secant(change: Array, move: Array, theta: Array) -> Array:
-    """|change|/|move|; 0 where the move is so short that rounding would be divided by it."""
-    length, least = jnp.linalg.norm(move), jnp.sqrt(jnp.finfo(theta.dtype).eps) * jnp.linalg.norm(theta)
-    return jnp.where(length > least, jnp.linalg.norm(change) / jnp.where(length > 0, length, 1.0), 0.0)

@@ -1,0 +1,72 @@
+"""Step lengths from the curvature met: α = share/ℓ, where a theorem wants α below a share of 1/l and l is not known.
+
+    ℓ₀ = max |λ(∇²L)| at the start,      ℓ⁺ = max(0.999 ℓ, the curvature met on a batch)
+
+What is met is a secant |∇L_B(θ) − ∇L_B(θ')|/|θ − θ'| where both gradients are there, and |∇²L_B v|/|v| along the
+direction v of the step where they are not. A batch bends more than the mean of all rows, and it is on batches that a
+step is too long; so ℓ₀ alone is not enough. Scaling L changes no iterate.
+
+Cost       `PRODUCTS` Hessian-vector products over all rows, once; nothing for a secant, a product over b rows along v.
+Memory     2 P during a product.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from ..checks import require_real
+from ..globalize.wolfe import flat_hvp
+from ..linalg.power import largest
+from ..types import Params
+
+PRODUCTS = 10  # with the Hessian of L, before the first step
+FORGET = 0.999  # of ℓ, a step
+EVERY = 10  # steps from one look along v to the next
+
+
+def require_rate(owner: Any) -> None:
+    """Raise ValueError or TypeError unless `learning_rate` is a length or None, and `share` sensible."""
+    if owner.learning_rate is not None:
+        require_real(owner, "learning_rate", 0.0, float("inf"), why="it is a step length")
+    require_real(owner, "share", 0.0, 2.0, why="a step of 2/ℓ no longer descends")
+
+
+def at_start(objective, params: Params, theta: Float[Array, " P"], key: PRNGKeyArray | None) -> Float[Array, ""]:
+    """ℓ₀. `key` None: always the same first direction."""
+    key = jax.random.key(0) if key is None else key
+    return largest(partial(flat_hvp, objective, params), theta, PRODUCTS, key)
+
+
+def secant(change: Float[Array, " P"], move: Float[Array, " P"], theta: Float[Array, " P"]) -> Float[Array, ""]:
+    """|change|/|move|; 0 where the move is so short that rounding would be divided by it."""
+    length, least = jnp.linalg.norm(move), jnp.sqrt(jnp.finfo(theta.dtype).eps) * jnp.linalg.norm(theta)
+    return jnp.where(length > least, jnp.linalg.norm(change) / jnp.where(length > 0, length, 1.0), 0.0)
+
+
+def along(batch, params: Params, v: Float[Array, " P"]) -> Float[Array, ""]:
+    """|∇²L_B v|/|v|; 0 for v = 0."""
+    length = jnp.linalg.norm(v)
+    return jnp.linalg.norm(flat_hvp(batch, params, v / jnp.where(length > 0, length, 1.0)))
+
+
+def widened(smoothness: Float[Array, ""], met: Float[Array, ""]) -> Float[Array, ""]:
+    """ℓ⁺; what is not finite is left out."""
+    return jnp.maximum(FORGET * smoothness, jnp.where(jnp.isfinite(met), met, 0.0))
+
+
+def looked(batch, params: Params, v: Float[Array, " P"], smoothness: Array, steps: Array) -> tuple[Array, Array]:
+    """(ℓ⁺ with a look along v in every `EVERY`-th step, how many looks: 1 or 0)."""
+    due = steps % EVERY == 0
+    met = jax.lax.cond(due, lambda: along(batch, params, v), lambda: jnp.zeros_like(smoothness))
+    return widened(smoothness, met), due.astype(jnp.int32)
+
+
+def rate(share: Float[Array, ""] | float, smoothness: Float[Array, ""], v: Float[Array, " P"]) -> Float[Array, ""]:
+    """α. Without any curvature the step is `share` long."""
+    known = (smoothness > 0) & jnp.isfinite(smoothness)
+    return share / jnp.where(known, smoothness, jnp.linalg.norm(v))
