@@ -110,10 +110,6 @@ def history(runs: Sequence[RunRecord], key: str, name: str, slot: dict[str, int]
     return _lines(traces, 400, name, log, len(slot) > 1)
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else np.nan
-
-
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
     """One after the other, with a gap between."""
     return np.concatenate([np.append(part, np.nan) for part in parts])[:-1]
@@ -132,9 +128,8 @@ def _curves(runs: Sequence[RunRecord], key: str, slot: int, log: bool) -> dict:
     xs, alone = _clocks(runs), len(runs) == 1
     facts = [[run.column(c) for c in ("step", "loss", run.error_key, "seconds")] + [run.work] for run in runs]
     if not alone:
-        facts = [
-            [*of, np.full(len(run.rows), _number(run.meta.get("seed")))] for of, run in zip(facts, runs, strict=True)
-        ]
+        seeds = [np.full(len(run.rows), run.value("seed"), dtype=np.float64) for run in runs]  # NaN without one
+        facts = [[*of, seed] for of, seed in zip(facts, seeds, strict=True)]
     label = escaped(runs[0].label) if alone else f"{escaped(runs[0].method)}, seed %{{customdata[5]}}"
     error = metric_words(runs[0].main_metric)
     hover = f"<b>{label}</b><br>step %{{customdata[0]:,.0f}}<br>loss %{{customdata[1]:.3g}}"
