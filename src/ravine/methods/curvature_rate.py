@@ -8,8 +8,8 @@ step is too long; so ℓ₀ alone is not enough. Scaling L changes no iterate.
 
 Cost       `PRODUCTS` Hessian-vector products over all rows, once; nothing for a secant, a product over b rows along v.
 Memory     2 P during a product.
-Reference  the rule is ours; that the smoothness of batches, not of L, bounds the step: Gower, Loizou, Qian, Sailanbayev,
-           Shulgin & Richtárik (2019), ICML, arXiv:1901.09401.
+Reference  the rule is ours; that the smoothness of batches, not of L, bounds the step: Gower, Loizou, Qian,
+           Sailanbayev, Shulgin & Richtárik (2019), ICML, arXiv:1901.09401.
 """
 
 from __future__ import annotations
