@@ -166,7 +166,7 @@ def front_page(conclusion, there: int, of: int) -> None:
     kept, claimed = conclusion.kept, sum(finding.claim for finding in conclusion.findings)
     problems = ", ".join(f"`{name}`" for name in dict.fromkeys(result.problem for result in kept))
     sheet = sheets(kept, conclusion.targets, conclusion.axis)["summary"]
-    cells = [[name, *(f"{value:.3g}" for value in row)] for name, *row in sorted(sheet.rows, key=lambda r: -r[1])]
+    cells = [[name, *(f"{value:.3g}" for value in row)] for name, *row in sheet.rows]
     lines = [
         "# The suite",
         "Every problem x every method at its defaults x 5 seeds, other libraries at documented settings x 3, 20 s each",

@@ -338,6 +338,31 @@ def test_of_many_methods_the_list_is_the_legend_and_a_saved_figure_names_all(bro
     assert browser.console == [] and browser.outside() == []
 
 
+def test_of_more_methods_than_colours_the_others_are_grey(browser, tmp_path):
+    methods = ("lm", *(f"adam:{n}+lm" for n in range(1, theme.COLOURED + 2)))
+    folder = write_comparison(tmp_path / "c", ("poisson2d",), methods, seeds=2, scale=0.1)
+    browser.resize(*SIZES["desktop"])
+    browser.open(write_report([folder], tmp_path / "r.html").as_uri(), DRAWN)
+    listed = several(browser, ".chips [data-name]", "e.dataset.name")
+    grey = "[...document.querySelectorAll('.chips .grey')].map((e) => e.dataset.name)"
+    named = "[...document.querySelectorAll('#key > span')].map((e) => e.textContent.trim())"
+    lines = f"{element(ERRORS)}._fullData.filter((t) => t.mode === 'lines')"
+    muted = f"{lines}.filter((t) => t.line.color === {json.dumps(theme.MUTED['light'])})"
+    assert sorted(listed) == sorted(methods) and browser.run(grey) == listed[-2:]
+    assert browser.run(named) == listed[:-2]
+    assert several(browser, "#shown", "e.textContent") == ["14 of 14, the first 12 in colour"]
+    into_view(browser, ERRORS)
+    assert set(browser.run(f"{muted}.map((t) => t.meta.method)")) == set(listed[-2:])
+    assert browser.run(f"{muted}.every((t) => !t.showlegend && t.line.dash === 'solid')")
+    browser.click(element(".methods summary"))
+    assert several(browser, "#key", "e.offsetParent === null") == [True], "the list itself is the legend"
+    browser.click(element(f'.chips [data-name="{listed[0]}"]'))
+    browser.wait(DRAWN)
+    assert browser.run(grey) == listed[-1:], "a colour for the next one, in the place of the one that is hidden"
+    assert set(browser.run(f"{muted}.map((t) => t.meta.method)")) == set(listed[-1:])
+    assert browser.console == [] and browser.outside() == []
+
+
 def test_what_the_mouse_points_at_stands_out_everywhere(browser, page):
     browser.resize(*SIZES["desktop"])
     browser.open(page, DRAWN)

@@ -14,8 +14,9 @@ from ravine.bench.profiles import Steps
 from ravine.bench.reuse import entry
 from ravine.report import load_run, theme, write_report
 from ravine.report.figures import slots
-from ravine.report.load import collect
-from ravine.report.overall import overall, plain, steps
+from ravine.report.load import Collection, collect
+from ravine.report.overall import best_first, concluded, overall, plain, steps
+from ravine.report.page import render
 
 PACE = {"adam": 1.0, "lm": 10.0}  # seconds to the next power of ten of the error
 
@@ -34,7 +35,7 @@ def made(tmp_path, seeds=8, methods=("adam", "lm"), problems=("poisson2d",), **e
 
 def section(folders):
     runs = [load_run(folder) for folder in folders]
-    return overall(runs, slots(runs), lambda figure, label: go.Figure(figure))
+    return overall(concluded(runs), slots(runs), lambda figure, label: go.Figure(figure))
 
 
 def traces(figure):
@@ -66,6 +67,24 @@ def test_colours_and_dashes_are_those_of_the_other_figures(tmp_path):
             ("adam", 0, theme.dash(0)),
             ("lm", 1, theme.dash(1)),
         ]
+
+
+def test_of_more_methods_than_colours_the_best_come_first(tmp_path, monkeypatch):
+    """By the targets reached, and by the time they took where those are equal; of few methods the order is as given."""
+    methods = [f"method{i}" for i in range(theme.COLOURED + 1)]
+    for i, method in enumerate(methods):
+        monkeypatch.setitem(PACE, method, float(len(methods) - i))  # the last one is the fastest
+    runs = [load_run(folder) for folder in made(tmp_path, seeds=2, methods=methods, problems=("b", "a"))]
+    assert list(slots(best_first(runs, concluded(runs)))) == methods[::-1]
+    few = [run for run in runs if run.method != methods[3]]
+    assert best_first(few, concluded(few)) == few
+    assert best_first(runs, None) == best_first(runs, ValueError("unequal budgets")) == runs
+    page = render(Collection(runs, [], False))
+    listed = [page.index(f'data-name="{method}"') for method in methods]
+    assert listed == sorted(listed, reverse=True) and page.index("<h2>b</h2>") < page.index("<h2>a</h2>")
+    slot = slots(best_first(runs, concluded(runs)))
+    found = overall(concluded(runs), slot, lambda figure, label: go.Figure(figure))
+    assert [name for name, _ in found["success"]] == [t.name for t in found["figures"][0][1].data] == methods[::-1]
 
 
 def test_success_rates_and_claims(tmp_path):
@@ -173,7 +192,7 @@ def test_a_run_whose_folder_is_gone_still_counts(tmp_path):
 
 def overall_of(place):
     runs = collect([place]).runs
-    return overall(runs, slots(runs), lambda figure, label: label)
+    return overall(concluded(runs), slots(runs), lambda figure, label: label)
 
 
 def test_methods_told_apart_by_options_get_colours_of_their_own(tmp_path):

@@ -135,7 +135,7 @@ def _summary(results: Sequence[Result], targets: Sequence[float], axis: str) -> 
     shift, miss = SHIFT[axis], MISS * longest
     profiles, errors = performance_profile(results, targets, axis), error_profile(results)
     share = runtime_ecdf(results, targets, axis)
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for m in methods_of(results):
         times = [r.time(t, axis) for r in results if r.method == m for t in targets]
         mean = shifted_geometric_mean(times, shift, miss) if longest else math.inf
@@ -145,8 +145,9 @@ def _summary(results: Sequence[Result], targets: Sequence[float], axis: str) -> 
         f"reached: share of (problem, seed, target). mean: shifted geometric mean of the times in {UNIT[axis]}, shift "
         f"{shift:g}, a miss counted as {miss:.3g}, {MISS:g} times the longest run. score: mean height of the "
         "performance profile up to 4 times the best; best: share of (problem, target) where it is the fastest. "
-        "close: share of problems with a final error within twice the least."
+        "close: share of problems with a final error within twice the least. Most targets first."
     )
+    rows.sort(key=lambda row: (-row[1], row[2]))
     return Sheet("Summary", note, ("method", "reached", "mean", "score", "best", "close"), rows)
 
 
@@ -172,11 +173,12 @@ def standing(findings: Sequence[Finding]) -> Sheet | None:
     won = Counter((f.better, f.quantity) for f in kept if f.claim)
     lost = Counter((m, f.quantity) for f in kept if f.claim for m in f.methods if m != f.better)
     counts = [(q, count) for q in quantities for count in (won, lost)]
-    methods = dict.fromkeys(m for f in kept for m in f.methods)
+    net = {m: sum(won[m, q] - lost[m, q] for q in quantities) for f in kept for m in f.methods}
+    methods = sorted(net, key=lambda m: -net[m])
     rows = [(m, *(count[m, q] for q, count in counts)) for m in methods]
     columns = [f"{q}: {word}" for q in quantities for word in ("better than", "worse than")]
     where = "over all problems together" if pooled else "on this problem"
-    note = f"Of how many other methods each was shown to be better, and of how many worse, {where}."
+    note = f"Of how many other methods each was shown to be better, and of how many worse, {where}. Best balance first."
     return Sheet("Claims by method", note, ("method", *columns), rows)
 
 

@@ -30,7 +30,7 @@ END_SIGNS = {"good": "circle", "plain": "square", "warn": "triangle-up", "bad": 
 
 def slots(runs: Sequence[RunRecord]) -> dict[str, int]:
     """The palette slot of each method, in order of appearance: the same on every figure of a page."""
-    return {method: i for i, method in enumerate(dict.fromkeys(run.method for run in runs if run.method))}
+    return {method: i for i, method in enumerate(by_method(runs))}
 
 
 def escaped(label: str) -> str:

@@ -17,7 +17,7 @@ from ..bench.results import methods_of, problems_of
 from ..bench.reuse import lost
 from ..bench.summary import UNIT, Sheet, sheets, standing
 from . import theme
-from .figures import axis, escaped, layout
+from .figures import axis, by_method, escaped, layout
 from .load import RunRecord
 
 SPAN = 1e14  # of an axis: errors of runs that diverge are as large as numbers get
@@ -25,12 +25,33 @@ NOTES = 5  # sentences on what is left out that are shown before the rest are co
 Keep = Callable[[dict[str, Any], str], Any]  # stores a figure under a label for the template
 
 
-def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> dict[str, Any] | None:
-    """What the template needs; None with fewer than two runs that have an error. `slot` gives methods their colours.
-
-    Runs that cannot be compared, such as those of unequal budgets, leave a section with the reason and no figures.
-    """
+def concluded(runs: Sequence[RunRecord]) -> Conclusion | ValueError | None:
+    """What the runs say together, or why they cannot be compared, such as for unequal budgets; None with fewer than
+    two runs that have an error."""
     if sum(run.main_metric is not None and math.isfinite(run.rank) for run in runs) < 2:
+        return None
+    try:
+        return conclude(_records(runs))
+    except ValueError as error:
+        return error
+
+
+def best_first(runs: Sequence[RunRecord], found: Conclusion | ValueError | None) -> list[RunRecord]:
+    """Of more methods than colours, that which reached most targets first, as in the table `summary`."""
+    methods = list(by_method(runs))
+    if len(methods) <= theme.COLOURED or not isinstance(found, Conclusion) or not found.kept:
+        return list(runs)
+    rows = sheets(found.kept, found.targets, found.axis)["summary"].rows
+    place = {m: i for i, m in enumerate(dict.fromkeys([*(plain(row[0], methods) for row in rows), *methods]))}
+    return sorted(runs, key=lambda run: place.get(run.method, len(place)))
+
+
+def overall(found: Conclusion | ValueError | None, slot: Mapping[str, int], keep: Keep) -> dict[str, Any] | None:
+    """What the template needs of what was `concluded`; `slot` gives methods their colours and their order.
+
+    Runs that cannot be compared leave a section with the reason and no figures.
+    """
+    if found is None:
         return None
     empty: dict[str, Any] = {
         "title": "All runs together",
@@ -41,10 +62,10 @@ def overall(runs: Sequence[RunRecord], slot: Mapping[str, int], keep: Keep) -> d
         "sheets": {},
     }
     empty |= {"claims": [], "others": [], "counted": "", "axis": "", "ladder": "", "single": False}
-    try:
-        found = conclude(_records(runs))
-    except ValueError as error:
-        return empty | {"notes": [f"These runs cannot be compared: {error}"]}
+    if isinstance(found, ValueError):
+        return empty | {"notes": [f"These runs cannot be compared: {found}"]}
+    order = sorted(found.kept, key=lambda result: slot.get(plain(result.method, slot), len(slot)))
+    found = found._replace(kept=order)
     several = len(problems_of(found.results)) > 1
     said = sentences(found)
     claims = [f.sentence for f in found.findings if f.claim]

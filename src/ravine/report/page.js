@@ -22,11 +22,25 @@
     button.addEventListener("click", () => copy(button, code, code.textContent));
   }
 
+  // The line and the name of a method, for the legend that stands in the place of the list while that is folded.
+  function named(chip) {
+    const entry = document.createElement("span");
+    entry.append(...[...chip.childNodes].map((part) => part.cloneNode(true)));
+    return entry;
+  }
+
   function showControls(state) {
     if (at("problem")) at("problem").value = state.problem;
     if (at("axis")) at("axis").value = state.axis;
-    for (const chip of chips) chip.setAttribute("aria-pressed", !state.hidden.has(chip.dataset.name));
-    if (at("shown")) at("shown").textContent = `${chips.length - state.hidden.size} of ${chips.length}`;
+    const [vivid, count] = [view.vivid(), chips.length - state.hidden.size];
+    for (const chip of chips) {
+      const shown = !state.hidden.has(chip.dataset.name);
+      chip.setAttribute("aria-pressed", shown);
+      chip.classList.toggle("grey", shown && !vivid.has(chip.dataset.name));
+    }
+    if (at("key")) at("key").replaceChildren(...chips.filter((chip) => vivid.has(chip.dataset.name)).map(named));
+    const colour = vivid.size < count ? `, the first ${vivid.size} in colour` : "";
+    if (at("shown")) at("shown").textContent = `${count} of ${chips.length}${colour}`;
     at("address").textContent = view.address();
     at("address").hidden = true;
   }

@@ -57,10 +57,13 @@ def write_report(
 
 def render(found: Collection, title: str | None = None, command: str | None = None) -> str:
     """The page as a string."""
-    from .overall import overall, plain  # imports SciPy, which answers to wrong usage do without
+    from .overall import best_first, concluded, overall, plain  # imports SciPy, which answers to wrong usage do without
 
-    slot, groups = figures.slots(found.runs), by_problem(found.runs)
-    limit, together = limits(len(found.runs)), Store("all")
+    said = concluded(found.runs)
+    runs = best_first(found.runs, said)
+    slot, groups = figures.slots(runs), by_problem(runs)
+    groups = {name: groups[name] for name in by_problem(found.runs)}
+    limit, together = limits(len(runs)), Store("all")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     # Without the indentation of the template: of a thousand rows it is 0.2 MB.
     template = "\n".join(line.lstrip() for line in _package_text("template.html.j2").splitlines())
@@ -69,23 +72,23 @@ def render(found: Collection, title: str | None = None, command: str | None = No
     index = {name: i for i, name in enumerate((n for n in groups if n != NO_RECORD), start=1)}
     sections = [section(index.get(name, 0), name, runs, slot, limit) for name, runs in groups.items()]
     return environment.from_string(template).render(
-        title=title or default_title(found.runs),
-        runs=found.runs,
+        title=title or default_title(runs),
+        runs=runs,
         groups=groups,
-        tally=tally(found.runs),
-        metrics=list(dict.fromkeys(wording.metric_words(r.main_metric) for r in found.runs if r.main_metric)),
-        overall=overall(found.runs, slot, together.keep),
+        tally=tally(runs),
+        metrics=list(dict.fromkeys(wording.metric_words(r.main_metric) for r in runs if r.main_metric)),
+        overall=overall(said, slot, together.keep),
         sections=sections,
         commands=[command] if command else found.commands,
-        provenance=provenance(found.runs),
-        records=packed([json.dumps(run.meta, indent=2, ensure_ascii=False) for run in found.runs]),
+        provenance=provenance(runs),
+        records=packed([json.dumps(run.meta, indent=2, ensure_ascii=False) for run in runs]),
         work_words=WORK_WORDS,
         blocks={"all": together.text()} | {f"p{s['index']}": s["block"] for s in sections if s["drawn"]},
         schemes=theme.schemes(),
-        view=_view(index, slot, sections, len(found.runs)),
+        view=_view(index, slot, sections, len(runs)),
         limit=limit,
         claims_shown=CLAIMS,
-        many=len(found.runs) > MANY,
+        many=len(runs) > MANY,
         index=index,
         slot=slot,
         plain=plain,
@@ -109,6 +112,7 @@ def _view(index: dict[str, int], slot: dict[str, int], sections: list[dict[str, 
         "methods": [{"name": name, "key": i} for name, i in slot.items()],
         # A long page begins with one problem; the others are drawn when they are asked for.
         "problem": next(iter(index)) if runs > MANY and len(index) > 1 else "",
+        "coloured": theme.COLOURED,
         "axes": [x for x in figures.AXES if any(x in s["axes"] for s in sections)],
     }
 

@@ -51,6 +51,18 @@ const plots = (function () {
     return { x: [...rows, ...back].map((row) => x[row]), y: [...rows.map((row) => high[row]), ...back.map((row) => low[row])] };
   }
 
+  // Which traces are of a method without a colour; a figure of one method has its colour in any case.
+  function greyed(traces) {
+    const [vivid, method] = [view.vivid(), (trace) => (trace.meta || {}).method];
+    const several = new Set(traces.map(method).filter((name) => name !== undefined)).size > 1;
+    return (trace) => several && method(trace) !== undefined && !vivid.has(method(trace));
+  }
+
+  function faint(trace, colour) {
+    const line = { ...trace.line, color: colour, width: 1, dash: "solid" };
+    return { line, marker: { ...trace.marker, color: colour, size: 5 }, opacity: 0.35, showlegend: false };
+  }
+
   // The figure with its columns in place, against the readings chosen, without the methods that are hidden.
   function figure(plot, scheme) {
     const { figures, columns } = blocks.get(blockKey(plot));
@@ -58,7 +70,10 @@ const plots = (function () {
     const column = (entry) => (entry && entry.column !== undefined ? columns[entry.column] : entry);
     const readings = layout.meta ? layout.meta.x : {};
     const x = axisOf(plot) in readings ? axisOf(plot) : Object.keys(readings)[0];
-    const shown = data.filter((trace) => !(trace.meta && view.state.hidden.has(trace.meta.method)));
+    const inSight = data.filter((trace) => !(trace.meta && view.state.hidden.has(trace.meta.method)));
+    const grey = greyed(inSight);
+    // Grey lines lie below the others, and ranges of seeds would cover those.
+    const shown = [...inSight.filter((t) => grey(t) && !t.meta.range), ...inSight.filter((t) => !grey(t))];
     const traces = shown.map((trace, i) => {
       const meta = trace.meta || {};
       const made = { ...trace, x: column(meta.x ? meta.x[x] || [] : trace.x) };
@@ -72,12 +87,13 @@ const plots = (function () {
       }
       if (meta.method !== undefined) made.uid = `m${view.methodKey(meta.method)}-${i}`; // for `focus`
       if (meta.slot === undefined) return made;
+      if (grey(trace)) return { ...made, ...faint(made, scheme.muted) };
       const colour = meta.slot === "ink" ? scheme.ink : scheme.palette[meta.slot % scheme.palette.length];
       return { ...made, line: { ...made.line, color: colour }, marker: { ...made.marker, color: colour } };
     });
     const made = { ...layout, template: scheme.template, uirevision: x || "kept" };
     if (x) made.xaxis = readings[x];
-    return { traces, layout: made, entries: shown.filter((t) => t.meta && t.meta.method && t.showlegend !== false).length };
+    return { traces, layout: made, entries: traces.filter((t) => t.meta && t.meta.method && t.showlegend !== false).length };
   }
 
   const look = () => (dark.matches && !printing ? "dark" : "light");
@@ -155,6 +171,7 @@ const plots = (function () {
       key === undefined || key === ""
         ? ""
         : `.scatterlayer .trace[class*="tracem"]:not([class*="tracem${key}-"]) { opacity: 0.12 !important; }
+           .scatterlayer .trace[class*="tracem${key}-"] { opacity: 1 !important; }
            tr[data-m="${key}"] > *, .methods button[data-key="${key}"] { background: var(--soft); }`;
   }
 

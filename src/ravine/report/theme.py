@@ -10,6 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+COLOURED = 12  # methods that have a colour at a time; the lines of further ones are grey until those are hidden
 INK = "ink"  # the slot of a line drawn in the colour of the text
 # Eight, as there are colours, so that 64 methods differ in one or the other.
 DASHES = (

@@ -68,6 +68,8 @@ const view = (function () {
     address: () => location.href.replace(/#.*$/, "") + fragment(),
     problemKey: () => String((problems.find((p) => p.name === state.problem) || { key: "" }).key),
     hiddenKeys: () => new Set(methods.filter((m) => state.hidden.has(m.name)).map((m) => String(m.key))),
+    // The methods whose lines have a colour: the first of those shown.
+    vivid: () => new Set(methods.map((m) => m.name).filter((n) => !state.hidden.has(n)).slice(0, choices.coloured)),
     methodKey: (name) => (methods.find((m) => m.name === name) || { key: "" }).key,
   };
 })();
