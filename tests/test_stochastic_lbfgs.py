@@ -9,7 +9,8 @@ from quadratics import quadratic
 import ravine as rv
 from ravine.methods import StochasticLBFGS
 from ravine.methods.lbfgs import apply_direct, apply_inverse, empty_memory, push
-from ravine.methods.stochastic_lbfgs import damped
+from ravine.methods.stochastic_lbfgs import GROSS, damped
+from ravine.types import Status
 
 jnp = jax.numpy
 KEY = jax.random.key(5)
@@ -128,6 +129,51 @@ def test_noise_leaves_a_neighbourhood_in_proportion_to_the_step_length(pairs):
 
     coarse, fine = end(0.3), end(0.03)
     assert fine < 0.5 * coarse < 0.1 and fine < 0.01
+
+
+def test_a_step_that_lets_the_gradient_explode_is_taken_back_and_leaves_its_pair():
+    """Residuals exp(a·θ) − 1: a step of length 3 along the gradient is far too long."""
+    points = np.random.default_rng(2).normal(size=(200, SIZE))
+    steep = {"data": rv.Term(lambda theta, x: jnp.exp(x @ theta) - 1.0, points)}
+    objective = rv.LeastSquares(steep)
+    method = StochasticLBFGS(learning_rate=1.0, batch=60, pair_batch=30, first_step=3.0)
+    theta, before, after, state, infos = steps(method, objective, 0.5 * np.ones(SIZE), 40)
+    back = np.asarray(infos.status) == Status.REJECTED
+    assert back[0] and 0 < back.sum() < 20
+    for k in range(40):
+        both = objective.rows({"data": state.kept["data"][k]})
+        rows, _ = method._sample(objective, {"data": before.kept["data"][k]}, jax.random.split(KEY, 40)[k])
+        move = -apply_inverse(
+            jax.tree.map(lambda x, k=k: x[k], before.memory), jax.grad(objective.rows(rows).value)(theta[k])
+        )
+        if k == 0:
+            move = 3.0 * move / jnp.linalg.norm(move)
+        here, new = (jnp.linalg.norm(jax.grad(both.value)(x)) for x in (theta[k], theta[k] + move))
+        assert back[k] == (not new <= GROSS * here)
+        np.testing.assert_allclose(after[k], theta[k] if back[k] else theta[k] + move, rtol=1e-9)
+        assert np.min(np.linalg.norm(state.memory.s[k] - move, axis=1)) <= 1e-8 * np.linalg.norm(move), (
+            "kept either way"
+        )
+    assert np.all(np.asarray(infos.step_norm)[back] == 0)
+    assert objective.value(after[-1]) < 1e-3 * objective.value(theta[0])
+
+
+def test_an_infinite_gradient_after_a_step_leaves_no_pairs():
+    """Nothing can be learnt from it, so the next step is as short as the first one."""
+    wall = {
+        "data": rv.Term(lambda theta, x: x @ theta + jnp.exp(1e4 * jnp.maximum(theta[0] - 0.4, 0.0)) - 1, np.eye(SIZE))
+    }
+    method = StochasticLBFGS(learning_rate=1.0, first_step=0.1)
+    start = np.zeros(SIZE)
+    state = method.init(rv.LeastSquares(wall), jnp.asarray(start), key=KEY)
+    s = jnp.zeros(SIZE).at[0].set(1.0)
+    full = push(state.memory, s, 1e-3 * s, jnp.ones((), bool), rescale=True)
+    step = jax.jit(lambda p, s: method.step(rv.LeastSquares(wall), p, s, key=KEY))
+    there = step(jnp.asarray(start).at[0].set(-0.1), state._replace(memory=full))
+    assert int(there.info.status) == Status.REJECTED and int(there.state.memory.count) == 0
+    assert float(there.params[0]) == -0.1
+    after = step(there.params, there.state)
+    assert int(after.info.status) == Status.OK and float(after.info.step_norm) <= 0.1 + 1e-12
 
 
 def test_with_all_rows_it_reaches_the_minimum():
