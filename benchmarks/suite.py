@@ -30,6 +30,7 @@ import signal
 import tarfile
 import tempfile
 import time
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -38,6 +39,7 @@ RUNS = Path("runs") / "suite"
 BUDGET, SEEDS, RIVAL_SEEDS = "20s", 5, 3
 SAME_AS_ANOTHER = ("optax",)  # `Optax()` is Adam
 EQUATIONS = ("poisson2d", "poisson5d", "convection1d", "deepritz2d", "burgers1d", "allencahn1d", "inverseburgers1d")
+ENOUGH = 8  # runs a core in a piece, at least
 OWN_CORE = 0.9  # of its seconds a run must have had its core to itself; otherwise it is made again
 KEPT = ("step", "seconds", "stage", "method", "loss", "grad_norm", "status")  # and counts.*, metrics.l2 or the like
 
@@ -86,14 +88,28 @@ def run(out: Path, seconds: float, workers: int) -> None:
     for path in found.stale:
         shutil.rmtree(path)
     print(f"{len(found.pending)} of {len(found.tasks)} runs are to be made.", flush=True)
-    for (problem, seed), piece in groupby(found.pending, key=lambda task: (task.problem, task.seed)):
+    for batch in pieces(found.pending, ENOUGH * workers):
         if time.monotonic() > end:
             break
-        batch = list(piece)
-        print(f"{time.strftime('%H:%M:%S')} {problem} seed {seed}: {len(batch)} runs", flush=True)
+        first, last = batch[0], batch[-1]
+        names = " to ".join(dict.fromkeys(f"{task.problem} seed {task.seed}" for task in (first, last)))
+        print(f"{time.strftime('%H:%M:%S')} {names}: {len(batch)} runs", flush=True)
         if not run_all(in_turns(batch), workers, lambda *_: None):
             break
     report(out)
+
+
+def pieces(pending: list, least: int) -> Iterator[list]:
+    """The tasks problem by problem and seed by seed, joined to at least so many: no core is to wait for the last run
+    of a piece of one."""
+    joined: list = []
+    for _, piece in groupby(pending, key=lambda task: (task.problem, task.seed)):
+        joined += piece
+        if len(joined) >= least:
+            yield joined
+            joined = []
+    if joined:
+        yield joined
 
 
 def shared_out(out: Path):
