@@ -178,8 +178,8 @@ class StochasticLBFGS(Method):
             def pair():
                 here, new = (flat_gradient(both, unravel(x), theta.dtype)[1] for x in (theta, there))
                 memory, kappa = _remember(state.memory, there - theta, new - here, due)
-                gross = ~(jnp.linalg.norm(new) <= GROSS * jnp.linalg.norm(here))
-                return forget(memory, ~jnp.all(jnp.isfinite(new))), kappa, ~gross  # no pair to learn from: a short step
+                stays = jnp.linalg.norm(new) <= GROSS * jnp.linalg.norm(here)  # not where one of them is NaN
+                return forget(memory, ~jnp.all(jnp.isfinite(new))), kappa, stays  # no pair to learn from: a short step
 
             memory, kappa, stays = jax.lax.cond(due, pair, skip)
             work = 2 * due * batch_work(dims(both, unravel(theta)).rows, value=1, vjp=1)
