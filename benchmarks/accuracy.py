@@ -5,7 +5,7 @@
 
 A configuration is a row of CASES. Every run is a process of its own: compilation is apart, and seconds are steady
 process CPU seconds, so that a neighbour on the machine slows nothing but the wall clock. Results already present
-for the same case, seed and commit are not run again.
+for the same case, seed and commit are not run again. A run that died is a row without errors, never left out.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
+
+from ravine.bench.curves import Curve, reached
 
 RESULTS = Path(__file__).parent / "results" / "accuracy.jsonl"
 TARGETS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
@@ -100,18 +104,19 @@ def _before(curve, seconds: float, status: str) -> float | None:
 
 
 def _reached(curve, target: float) -> float | None:
-    """First CPU second at which the error is below `target` and stays so at the next two records."""
-    errors = [e if e is not None and math.isfinite(e) else math.inf for _, e, _, _ in curve]
-    for i, (seconds, *_) in enumerate(curve):
-        if max(errors[i : i + 3]) <= target:
-            return seconds
-    return None
+    """First CPU second at which the error is below `target` and stays so at the next two evaluations."""
+    scored = [
+        (seconds, error if math.isfinite(error) else math.inf) for seconds, error, *_ in curve if error is not None
+    ]
+    seconds, errors = np.array(scored).reshape(-1, 2).T
+    found = reached(Curve(errors, seconds, seconds, seconds, math.inf), target)
+    return found if math.isfinite(found) else None
 
 
 def run(names: list[str], seeds: int, core: int) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     commit = _commit()
-    have = {(r["case"], r["seed"]) for r in _rows() if (r["provenance"]["commit"] or "").rstrip("+") == commit}
+    have = {(r["case"], r["seed"]) for r in _rows() if r["provenance"]["commit"] == commit}
     for name in names:
         for seed in range(seeds):
             if (name, seed) in have:
@@ -120,13 +125,18 @@ def run(names: list[str], seeds: int, core: int) -> None:
             command = [sys.executable, __file__, "one", name, str(seed), str(core)]
             done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
             if done.returncode:
-                last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-                print(f"{name} seed {seed}: FAILED: {last}", flush=True)
-                continue
-            row = json.loads(done.stdout.strip().splitlines()[-1])
+                row = _died(name, seed, commit, (done.stderr.strip().splitlines() or ["no message"])[-1])
+            else:
+                row = json.loads(done.stdout.strip().splitlines()[-1])
             with RESULTS.open("a", encoding="utf8") as file:
                 file.write(json.dumps(row) + "\n")
-            print(f"{name} seed {seed}: {row['status']} {row['at']} steps/s {row['steps_per_second']:.1f}", flush=True)
+            print(f"{name} seed {seed}: {row['status']} {row['at']} {row['reason']}", flush=True)
+
+
+def _died(name: str, seed: int, commit: str, reason: str) -> dict:
+    nothing = {"at": {}, "to": {f"{t:g}": None for t in TARGETS}, "steps_per_second": None}
+    known = {"case": name, "seed": seed, "status": "failed", "reason": reason, "provenance": {"commit": commit}}
+    return known | nothing
 
 
 def _commit() -> str:
@@ -151,7 +161,8 @@ def table() -> None:
         to = "; ".join(
             f"{t:g}: {_median_or_never([r['to'][f'{t:g}'] for r in rows])}" for t in TARGETS if any_reached(rows, t)
         )
-        rate = statistics.median(r["steps_per_second"] for r in rows)
+        rates = [r["steps_per_second"] for r in rows if r["steps_per_second"]]
+        rate = statistics.median(rates) if rates else math.nan
         statuses = ", ".join(sorted({r["status"] for r in rows}))
         print(f"| {name} | {len(rows)} | {at} | {to} | {rate:.1f} | {statuses} |")
 

@@ -124,6 +124,19 @@ def test_the_sentence_of_a_claim():
     )
 
 
+def test_the_sentence_of_a_claim_where_the_winner_has_nothing_left():
+    (found,) = compare(pair({"lm": 1e-12, "gn": 0.0}, 8), targets=())
+    assert (
+        found.claim
+        and "gn has a lower final error than lm on poisson2d: gn mostly has error 0, 8 of 8" in found.sentence
+    )
+    (found,) = compare(pair({"lm": INF, "gn": 0.0}, 8), targets=())
+    assert "lm mostly fails" in found.sentence
+    runs = [samples.result("p", m, s, 1e-3, {0.1: t}) for m, t in (("gn", 0.0), ("lm", 2.0)) for s in range(8)]
+    (found,) = [f for f in compare(runs, targets=(0.1,)) if f.claim]
+    assert "gn mostly has it from the start" in found.sentence
+
+
 def test_the_sentence_of_a_claim_about_times():
     runs = pair({"adam": 1e-3, "lm": 1e-7}, 12, targets=TARGETS)
     claims = {f.target: f for f in compare(runs) if f.claim}

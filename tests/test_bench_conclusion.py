@@ -6,6 +6,7 @@ import math
 import bench_samples as samples
 import pytest
 
+from ravine.bench import claims
 from ravine.bench.conclusion import LONGEST, OTHER_MACHINES, SHEETS, as_text, conclude, sentences, write_tables
 from ravine.bench.curves import target_word
 from ravine.bench.record import record_of
@@ -35,6 +36,30 @@ def test_a_method_whose_library_is_absent_is_left_out_and_no_loser(tmp_path):
     assert as_text(found).startswith(first)
     write_tables(tmp_path / "tables", found)
     assert (tmp_path / "tables" / "summary.txt").read_text().startswith(first)
+
+
+def test_a_library_that_was_absent_on_one_machine_costs_its_method_only_those_runs(tmp_path):
+    made = records(tmp_path)
+    made[-1] |= ABSENT
+    found = conclude(made)
+    assert sorted((r.method, r.seed) for r in found.results) == [
+        ("fast", 0),
+        ("fast", 1),
+        ("fast", 2),
+        ("slow", 0),
+        ("slow", 1),
+    ]
+    said = "slow: 1 of 3 runs are left out, for its library was not installed where they were to be made."
+    assert found.excluded == [said] and len(found.kept) == 4
+
+
+@pytest.mark.parametrize("methods", [("fast",), ("fast", "slow")])
+def test_work_that_nobody_counted_is_a_sentence_where_only_work_can_be_compared(tmp_path, methods):
+    made = records(tmp_path, methods)
+    for i, r in enumerate(made):
+        r |= {"machine": f"machine {i % 2}", "times": {axis: of for axis, of in r["times"].items() if axis != "work"}}
+    with pytest.raises(ValueError, match="there is no axis 'work'"):
+        conclude(made)
 
 
 def test_where_nothing_can_be_compared_that_is_said(tmp_path):
@@ -162,6 +187,15 @@ def test_claims_are_counted_by_method(tmp_path):
             assert count == sum((f.better == name) == (word == "better than") for f in own)
     assert sum(map(sum, (row[1:] for row in sheet.rows))) == 2 * len(claimed)
     assert standing([f._replace(claim=False, better=None) for f in found.findings]) is None
+
+
+def test_claims_on_different_problems_are_no_ranking():
+    """Three methods of which no two problems have the same two."""
+    pairs = {"p": {"adam": 1e-2, "lm": 1e-6}, "q": {"adam": 1e-2, "gd": 1e-1}}
+    runs = [samples.result(p, m, s, e * (1 + s)) for p, of in pairs.items() for m, e in of.items() for s in range(8)]
+    found = claims.compare(runs, targets=())
+    assert sum(f.claim for f in found) == 2 and standing([f for f in found if len(f.problems) == 1]) is None
+    assert standing([f for f in found if f.problems == ("p",)]) is not None
 
 
 def test_unequal_budgets_are_refused_in_a_sentence(tmp_path):

@@ -73,10 +73,6 @@ def test_profiles_of_final_errors(tmp_path):
     assert [height(found["lucky"], t) for t in (4.99e5, 5.01e5)] == [0, 1]
     assert height(found["diverging"], 1e300) == height(found["failing"], 1e300) == 0
 
-    errors = profiles.error_ecdf(runs)
-    assert [height(errors["lucky"], e) for e in (9e-7, 1e-6, 0.49, 0.5)] == [0, 1 / 3, 1 / 3, 1]
-    assert height(errors["diverging"], 1e300) == height(errors["failing"], 1e300) == 0
-
 
 def test_quality_profiles_compare_with_the_start(tmp_path):
     """All start at 1 but lucky on its other seeds, which stay at the 0.5 they start from: ratio 1."""
@@ -133,7 +129,7 @@ def test_nobody_gains_by_a_run_that_is_lacking(tmp_path):
     runs = samples.results(tmp_path, methods=("fast", "lucky"))
     shown = [r for r in runs if (r.method, r.seed) != ("lucky", 2)]
     with pytest.raises(ValueError, match="lucky has no run on poisson2d seed 2"):
-        profiles.error_ecdf(shown)
+        profiles.error_profile(shown)
     kept, notes = balanced(shown)
     assert {(r.method, r.seed) for r in kept} == {(m, s) for m in ("fast", "lucky") for s in (0, 1)}
     assert notes == ["poisson2d seed 2 is left out: there is no run of lucky."]
@@ -149,7 +145,7 @@ def test_nobody_gains_by_a_run_that_is_lacking(tmp_path):
 def test_unequal_budgets_are_not_compared():
     runs = [samples.result("p", "a", 0, 0.1, budget="60s"), samples.result("p", "b", 0, 0.1, budget="90s")]
     with pytest.raises(ValueError, match="compared runs need the same"):
-        profiles.error_ecdf(runs)
+        profiles.error_profile(runs)
 
 
 @pytest.mark.parametrize("status", ["failed", "interrupted", "running", "missing", "unreadable"])

@@ -14,11 +14,11 @@ from ravine.bench.claims import compare
 from ravine.bench.json_lines import append_object
 from ravine.bench.record import key_of, record_of, result_of, results_of
 from ravine.bench.reuse import reuse
-from ravine.bench.summary import as_csv, records_csv, sheets
+from ravine.bench.summary import as_csv, sheets
 from ravine.bench.table import best
 from ravine.bench.task import Task
 from ravine.driver import source
-from ravine.report import plain_summary
+from ravine.report import load_run, plain_summary
 
 INF = math.inf
 PLAIN = Task("poisson2d", "lm", budget="60s")
@@ -144,6 +144,12 @@ def test_names_tell_apart_what_was_set(tmp_path):
     made = record_of(samples.write(tmp_path / "r", ROWS, task=dataclasses.asdict(task)))
     assert made["instance"] == "poisson2d (model.width=8, n_pde=9)"
     assert made["rival"] == "lm (lm.damping=1, sampler=rad)"
+    for n, spelled in enumerate(("1e-3", "0.001")):  # one key, so one name
+        same = Task(
+            "Poisson2D", "LevenbergMarquardt", budget="60s", settings={"lm": {"damping": spelled}}, sampler="RAD"
+        )
+        found = record_of(samples.write(tmp_path / f"s{n}", ROWS, **same.describe()))
+        assert (found["instance"], found["rival"]) == ("poisson2d", "lm (lm.damping=0.001, sampler=rad)")
     called = [
         record_of(samples.write(tmp_path / str(i), ROWS, task=None, configuration={"problem": p, "method": "m"}))
         for i, p in enumerate(("one", "one", "other"))
@@ -172,6 +178,8 @@ def test_targets_and_references_set_the_floor(tmp_path):
 def test_a_finished_run_without_its_rows_is_unreadable_and_not_a_failure_of_its_method(tmp_path):
     cut = samples.write(tmp_path / "cut", samples.rows_of([0, 1, 2], [1, 0.1, 0.1], closing=False))
     assert record_of(cut)["status"] == "unreadable" and "closing row" in record_of(cut)["reason"]
+    shown = load_run(cut)  # the page and the terminal say the same
+    assert shown.status == "unreadable" and shown.reason == record_of(cut)["reason"] and shown.rank == INF
     gone = samples.write(tmp_path / "gone", ROWS)
     (gone / "rows.jsonl").unlink()
     assert record_of(gone)["status"] == "unreadable"
@@ -280,14 +288,7 @@ def test_only_what_is_missing_is_run_again():
     seeds = lambda found: [t.seed for t in found]  # noqa: E731
     assert seeds(table.missing(tasks, records)) == [2, 4, 5]
     assert seeds(table.missing(tasks, records, retry_failed=True)) == [1, 2, 4, 5]
-    assert seeds(table.missing(tasks, records, local_changes=True)) == [2, 4]
     assert seeds(table.missing(tasks, [])) == list(range(6))
-
-
-def test_the_table_as_csv():
-    shown = records_csv([a_record("a", times={"seconds": {"0.1": INF}}), a_record("b", notes=["x, y"])]).splitlines()
-    assert shown[0] == "format,key,status,date,error,times.seconds.0.1,notes"
-    assert shown[1:] == ["1,a,budget,2026-01-01,0.1,Infinity,", '1,b,budget,2026-01-01,0.1,,"[""x, y""]"']
 
 
 def test_no_jax_is_imported():

@@ -128,7 +128,8 @@ def test_a_lost_worker_loses_no_result_and_its_run_is_repeated(local, client, tm
     todo = tasks(tmp_path, 0, 8)
     assert cluster.run_all(todo, client, heard)
     assert [load_run(task.folder).status for task in todo] == ["budget", "budget"]
-    assert heard.events == [(0, "row"), (0, "done"), (8, "row"), (8, "row"), (8, "done")]
+    ended = [(0, "start"), (0, "row"), (0, "done")]
+    assert heard.events == [*ended, (8, "start"), (8, "row"), (8, "start"), (8, "row"), (8, "done")]
     assert len(heard.killed) == 2, "the second attempt was made by another worker"
 
 
@@ -242,6 +243,30 @@ def test_only_the_workers_that_are_fit_get_runs(tmp_path):
     assert len(sentences) == 2
     assert any("has ravine 0.0 old and this comparison" in sentence for sentence in sentences)
     assert any("has no ravine, or another version of it" in sentence for sentence in sentences)
+
+
+@pytest.mark.parametrize(
+    ("answer", "known"),
+    [
+        (TypeError("unfit() takes 2 arguments"), True),
+        (ModuleNotFoundError("No module named 'numpy'"), True),
+        (OSError("closed"), False),
+    ],
+)
+def test_a_worker_that_cannot_say_whether_it_is_fit_gets_no_runs(tmp_path, answer, known):
+    submitted = []
+    client = SimpleNamespace(
+        nthreads=lambda: {"tcp://w": 1},
+        run=lambda *_, **__: {"tcp://w": answer},
+        submit=lambda *_, **__: submitted.append(1),
+    )
+    comparison = cluster._Comparison(client, None, Limits())
+    with pytest.warns(UserWarning) as said:
+        comparison._fill(deque(tasks(tmp_path, 0)))
+    assert any("no worker that is fit is there" in str(warning.message) for warning in said)
+    assert not submitted and ("tcp://w" in comparison.asked) == known, "one that was not reached is asked again"
+    if known:
+        assert "cannot say whether it is fit for runs" in comparison.asked["tcp://w"]
 
 
 def test_runs_under_way_and_runs_not_begun_are_told_apart(tmp_path, monkeypatch):

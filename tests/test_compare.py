@@ -13,7 +13,7 @@ import pytest
 
 from ravine.bench import pool, record, table
 from ravine.bench.task import Task
-from ravine.cli import compare_command, main
+from ravine.cli import compare_command, folders, main
 
 COMPARE = ["compare", "poisson2d", "--methods", "adam,lm", "--budget", "60s", "--out", "c"]
 SECONDS = {"adam": 2.0, "lm": 1.0, "sgd": 3.0}  # from one power of ten of the error to the next
@@ -30,9 +30,10 @@ class Pool:
         for i, task in enumerate(tasks):
             if i == self.stop_after:
                 for rest in tasks[i:]:
-                    pool.record(rest, "interrupted", "The comparison was interrupted before this run started.")
+                    pool.never_started(rest, "The comparison was interrupted before this run started.")
                 return False
             status = self.ends.get((task.method, task.seed), "budget")
+            listener(task, {"event": "start"})
             write(task, status, self.commit)
             self.made.append(Path(task.folder).name)
             listener(task, {"event": "done", "status": status})
@@ -179,6 +180,46 @@ def test_failed_runs_are_made_again_only_if_asked(runs):
     }
     kept = [r["status"] for r in table.read("c/results.jsonl").records if r["folder"] == "poisson2d/lm-s1"]
     assert kept == ["failed", "budget"], "the table tells of both"
+
+
+def test_a_failure_that_was_to_be_made_again_stays_one_until_its_run_begins(runs):
+    runs.ends = {(method, seed): "failed" for method in ("adam", "lm") for seed in (0, 1)}
+    assert main([*COMPARE, "--seeds", "2"]) == 1
+    runs.ends, runs.stop_after = {}, 1
+    assert main([*COMPARE, "--seeds", "2", "--continue", "--retry-failed"]) == 130
+    assert list(statuses().values()) == ["budget", "failed", "failed", "failed"]
+    assert len({task for task in Path("c/poisson2d").iterdir()}) == 4, "made again in the same place"
+
+
+def test_a_failure_of_uncommitted_code_is_kept_beside_its_repetition(runs, monkeypatch):
+    monkeypatch.setattr(record, "own_commit", lambda: "abc+")
+    runs.commit, runs.ends = "abc+", {("lm", 0): "failed"}
+    assert main([*COMPARE, "--seeds", "1"]) == 1
+    runs.ends = {}
+    assert main([*COMPARE, "--seeds", "1", "--continue"]) == 0
+    assert runs.made[2:] == ["adam-s0-2", "lm-s0-2"]
+    assert json.loads(Path("c/poisson2d/lm-s0/run.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.skipif(folders.fcntl is None, reason="this system cannot lock a folder")
+def test_two_comparisons_do_not_work_in_one_folder(runs, capsys):
+    assert main([*COMPARE, "--seeds", "1"]) == 0
+    runs.made.clear()
+    with folders.held(Path("c")):
+        assert main([*COMPARE, "--seeds", "2", "--continue"]) == 2
+    assert "c: another comparison is at work there; wait for it, or name another folder" in capsys.readouterr().err
+    assert runs.made == [] and len(statuses()) == 2
+    assert main([*COMPARE, "--seeds", "2", "--continue"]) == 0
+
+
+def test_a_folder_that_was_taken_after_it_was_chosen_is_left_alone(runs, capsys, monkeypatch):
+    """Both have found it empty, and the other was quicker."""
+    monkeypatch.setattr(folders, "choose", lambda out, name: Path(out))
+    assert main([*COMPARE, "--seeds", "1"]) == 0
+    before = sorted(Path("c").rglob("*"))
+    assert main([*COMPARE, "--seeds", "1"]) == 2
+    assert "another comparison has begun there in this moment" in capsys.readouterr().err
+    assert len(runs.made) == 2 and sorted(Path("c").rglob("*")) == before
 
 
 def test_an_interrupted_comparison_goes_on(runs, capsys):

@@ -59,7 +59,7 @@ def test_lines_hold_what_the_rows_hold(tmp_path):
         assert line["row_work"] == 3 * row["step"] + 3 * row["counts.rows"] / 100
     first = lines[0]
     assert (first["dataset_name"], first["idx_rep"]) == ("poisson2d (model.width=8, n_pde=64)", 0)
-    assert first["solver_name"] == "lm (lm.damping=1e-2, sampler=fixed)" and first["objective_name"] == OBJECTIVE
+    assert first["solver_name"] == "lm (lm.damping=0.01, sampler=fixed)" and first["objective_name"] == OBJECTIVE
     assert (first["p_dataset_n_pde"], first["p_dataset_model.width"], first["p_solver_damping"]) == (64.0, 8.0, 0.01)
     assert (first["p_solver_sampler"], json.loads(first["p_obj_budget"])) == ("fixed", {"seconds": 60.0})
     assert "Levenberg-Marquardt" in first["solver_description"]
@@ -144,7 +144,7 @@ def test_benchopt_reads_plots_and_merges_it(tmp_path):
     shutil.copy(tmp_path / "a.parquet", home / "outputs" / "a.parquet")
     plot_benchmark_html(home / "outputs" / "a.parquet", Benchmark(home), display=False)
     (page,) = (home / "outputs").glob("*_a.html")
-    assert "lm (lm.damping=1e-2, sampler=fixed)" in page.read_text() and "a processor" in page.read_text()
+    assert "lm (lm.damping=0.01, sampler=fixed)" in page.read_text() and "a processor" in page.read_text()
 
 
 EMPTY_OBJECTIVE = """

@@ -255,11 +255,19 @@ def _tested(q: _Question, test: Outcome, p: float, family: int, level: float) ->
     a, b = q.methods if test.statistic < 0 else q.methods[::-1]
     wins, factor = (first, ratio) if a == q.methods[0] else (second, 1 / ratio if ratio else math.inf)
     says = "has a lower final error than" if q.target is None else _WORDS[q.axis].format(target=target_word(q.target))
-    never = "mostly fails" if q.target is None else "mostly misses it"
-    median = f"median ratio {factor:.2g}" if math.isfinite(factor) else f"{b} {never}"
+    median = f"median ratio {factor:.2g}" if math.isfinite(factor) else _why_infinite(q, a, b)
     on = f", {_problems_won(q, a)} of {len(q.blocks)} problems" if q.pooled else ""
     sentence = f"{a} {says} {b} {q.where}: {median}, {wins} of {q.pairs} {q.unit}{on}, {over}."
     return _finding(q, sentence, a, test, p, family)
+
+
+def _why_infinite(q: _Question, better: str, worse: str) -> str:
+    """What it means that the costs of `worse` are infinitely many times those of `better`."""
+    costs = dict(zip(q.methods, q.costs.T, strict=True))
+    lost, zero = np.isinf(costs[worse]).sum(), (costs[better] == 0).sum()
+    if zero > lost:
+        return f"{better} mostly has {'error 0' if q.target is None else 'it from the start'}"
+    return f"{worse} mostly {'fails' if q.target is None else 'misses it'}"
 
 
 def _problems_won(q: _Question, method: str) -> int:

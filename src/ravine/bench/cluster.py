@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .cluster_worker import INSTALL_SAME, Answer, Order, carry_out, own_code, stop, unfit
-from .ending import record, settle
+from .ending import never_started, record, settle
 from .limits import Limits
 from .pool import Listener, Refusals
 from .process import GRACE
@@ -108,10 +108,15 @@ def _ask(client: Any, workers: list[str], limits: Limits) -> dict[str, str | Non
     if not workers:
         return {}
     answers = client.run(unfit, own_code(), limits, workers=workers, on_error="return")
-    for address in [address for address, answer in answers.items() if isinstance(answer, Exception)]:
+    for address, error in [(address, a) for address, a in answers.items() if isinstance(a, Exception)]:
         # Where it could not read the question, Dask gives the error itself or its words in another.
-        if "ModuleNotFoundError" in (said := repr(answers.pop(address))) and "ravine" in said:
+        said = " ".join(repr(error).split())
+        if "ModuleNotFoundError" in said and "ravine" in said:
             answers[address] = f"The worker {address} has no ravine, or another version of it: {INSTALL_SAME}"
+        elif isinstance(error, OSError):  # it is gone, or did not answer in time: to be asked again
+            del answers[address]
+        else:
+            answers[address] = f"The worker {address} cannot say whether it is fit for runs: {said}."
     return answers
 
 
@@ -212,14 +217,14 @@ class _Comparison:
         for task in flying:
             record(task, "interrupted", what + begun)
         for task in (task for task in waiting if task not in flying):
-            record(task, "interrupted", what + " before this run started.")
+            never_started(task, what + " before this run started.")
         return False
 
     def _fill(self, waiting: deque[Task]) -> None:
         """Hand out runs to the threads that are free, if any are."""
         there = self._threads()
         self._repeat(waiting, there)
-        fit = {address: number for address, number in there.items() if self.asked.get(address) is None}
+        fit = {a: number for a, number in there.items() if a in self.asked and self.asked[a] is None}
         if not fit and waiting and not self.alone:
             none = "no worker that is fit is there" if there else "no worker is there"
             warnings.warn(f"{none}; the runs wait for one.", UserWarning, stacklevel=2)
@@ -235,6 +240,7 @@ class _Comparison:
             waiting.popleft()
 
     def _submit(self, task: Task, address: str, slot: int | None) -> None:
+        self.listener(task, {"event": "start"})
         key = f"{self.name}-{self.submitted}"
         self.submitted += 1
         order = Order(task, self.limits, self.name, self.code, slot)

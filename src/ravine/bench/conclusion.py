@@ -59,7 +59,7 @@ class Conclusion(NamedTuple):
 def conclude(records: Sequence[Mapping[str, Any]]) -> Conclusion:
     """Compare the runs of `records`.
 
-    Excluded, with a note: methods whose library is not installed, and problems without an error to compare. Options
+    Excluded, with a note: runs whose library is not installed, and problems without an error to compare. Options
     are in the name of a problem or method only where they tell two apart. Raises ValueError, one sentence, for runs of
     one problem with unequal budgets, two runs that differ in nothing, a run without a seed, and for work that a library
     did not count where only work could be compared.
@@ -74,6 +74,8 @@ def conclude(records: Sequence[Mapping[str, Any]]) -> Conclusion:
     axis = "seconds" if len(clocks) < 2 else "work"
     if axis == "work" and any(r.timed for r in results):
         excluded = [*excluded, OTHER_MACHINES]
+    for result in results:
+        result.time(targets[0], axis)  # refuses a library that counts no work where only work can be compared
     findings = compare(results, targets=asked, axis=axis) if len(methods_of(results)) > 1 else []
     rule, rows = tuned.rule(records), tuned.rows(chosen)
     sheet = Sheet("Tuning", tuned.NOTE, tuned.COLUMNS, rows) if rows else None
@@ -81,12 +83,22 @@ def conclude(records: Sequence[Mapping[str, Any]]) -> Conclusion:
 
 
 def _comparable(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[str]]:
-    absent = dict.fromkeys(r["rival"] for r in records if r["status"] == "not_installed")
+    made, absent = Counter(r["rival"] for r in records), Counter(r["rival"] for r in records if _absent(r))
     # A run that got to its end and has no metric: the problem has no solution to measure errors against.
     blind = dict.fromkeys(r["instance"] for r in records if r["metric"] is None and r["final"])
-    notes = [f"{name} is left out: its library is not installed." for name in absent]
+    notes = [_left_out(name, count, made[name]) for name, count in absent.items()]
     notes += [f"{name} is left out: it has no reference solution, and a loss is not an error." for name in blind]
-    return [r for r in records if r["rival"] not in absent and r["instance"] not in blind], notes
+    return [r for r in records if not _absent(r) and r["instance"] not in blind], notes
+
+
+def _absent(record: Mapping[str, Any]) -> bool:
+    return record["status"] == "not_installed"
+
+
+def _left_out(name: str, absent: int, of: int) -> str:
+    if absent == of:
+        return f"{name} is left out: its library is not installed."
+    return f"{name}: {absent} of {of} runs are left out, for its library was not installed where they were to be made."
 
 
 def _down_to(limits: set[float | None], ladder: Sequence[float]) -> tuple[float, ...]:

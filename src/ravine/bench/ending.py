@@ -104,6 +104,13 @@ def record(task: Task, status: str, reason: str, suggestion: str | None = None) 
     _amend(task, {"status": status, "reason": reason, "suggestion": suggestion}, made_by)
 
 
+def never_started(task: Task, reason: str) -> None:
+    """A run.json for a run that did not begin. What an earlier attempt has left there stays: a failure that was to be
+    made again is still one."""
+    if not (Path(task.folder) / "run.json").is_file():
+        record(task, "interrupted", reason)
+
+
 def _amend(task: Task, entries: dict[str, Any], unless_known: dict[str, Any] | None = None) -> None:
     folder = Path(task.folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -33,7 +33,15 @@ def full_names(meta: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _with(name: str, options: Mapping[str, Any]) -> str:
-    return _joined(name, [f"{k}={v}" for k, v in sorted(options.items())])
+    return _joined(name, [f"{k}={_spelled(v)}" for k, v in sorted(options.items())])
+
+
+def _spelled(value: Any) -> str:
+    """A number is written in one way, so that 1e-3 and 0.001, which are one key, are one name."""
+    try:
+        return str(value) if isinstance(value, bool) else repr(float(value)).removesuffix(".0")
+    except (TypeError, ValueError):
+        return str(value)
 
 
 def _joined(name: str, options: Sequence[str]) -> str:

@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from .ending import record, refuse, settle
+from .ending import never_started, record, refuse, settle
 from .limits import Limits
 from .process import GRACE, Process
 from .task import Task
 
-Listener = Callable[[Task, dict[str, Any]], None]  # events: row, and at last done, refused or failed
+Listener = Callable[[Task, dict[str, Any]], None]  # events: start, row, and at last done, refused or failed
 
 
 def run_all(tasks: Sequence[Task], workers: int, listener: Listener, limits: Limits | None = None) -> bool:
@@ -32,6 +32,7 @@ def run_all(tasks: Sequence[Task], workers: int, listener: Listener, limits: Lim
             while waiting and len(running) < workers:
                 task = waiting[0]  # leaves the list when it is in the other one, whenever Ctrl-C comes
                 if not refusals.refuse(task):
+                    listener(task, {"event": "start"})
                     slot = min(set(range(workers)) - set(running))
                     running[slot] = _start(task, slot, workers > 1, events, limits)
                 waiting.popleft()
@@ -41,7 +42,7 @@ def run_all(tasks: Sequence[Task], workers: int, listener: Listener, limits: Lim
         begun = [process.task for process in running.values()]
         _wind_down(running, events, listener)
         for task in (task for task in waiting if task not in begun):
-            record(task, "interrupted", "The comparison was interrupted before this run started.")
+            never_started(task, "The comparison was interrupted before this run started.")
         return False
     return True
 

@@ -53,12 +53,6 @@ def runtime_ecdf(
     return {m: ecdf([found[p, m, s].time(t, axis) for p, s in pairs for t in targets]) for m in methods}
 
 
-def error_ecdf(results: Sequence[Result]) -> dict[str, Steps]:
-    """By method: the share of (problem, seed) runs whose final error is at or below a value; failures never are."""
-    methods, pairs, found = cases(results)
-    return {m: ecdf([found[p, m, s].error for p, s in pairs]) for m in methods}
-
-
 def ratios(costs: np.ndarray) -> np.ndarray:
     """(methods, cases) cost over the least cost of the case: 1 for the best, infinite for a miss.
 

@@ -97,17 +97,19 @@ def read_rows(folder: Path | str) -> Found:
     return Found([decode_row(row) for row in rows], notes)
 
 
-def curve_of(folder: Path | str) -> Curve:
-    """The curve of a run folder; NOTHING for a run that failed. Raises ValueError if it cannot be read."""
-    return _curve(read_run(folder), read_rows(folder).objects)
+def cut_short(meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Why what a finished run reached is not known, a sentence; None where it is, or where the run has no result."""
+    ended = meta["status"] in FINISHED and meta["status"] != "failed"
+    if ended and (not rows or rows[-1].get("status") != "closing"):
+        return "rows: the run is finished, but the closing row with what it returned is not there."
+    return None
 
 
 def _curve(meta: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Curve:
-    ended = meta["status"] in FINISHED
-    if meta["status"] == "failed" or not (rows or ended):
+    if broken := cut_short(meta, rows):
+        raise ValueError(broken)
+    if meta["status"] == "failed" or not rows:
         return NOTHING
-    if ended and (not rows or rows[-1].get("status") != "closing"):
-        raise ValueError("rows: the run is finished, but the closing row with what it returned is not there.")
     metric = main_metric(meta, rows)
     if metric is None:
         raise ValueError("rows: there is no metric, so there are no errors to compare; a loss is not an error.")

@@ -25,7 +25,7 @@ TABLE = "results.jsonl"
 class Reuse(NamedTuple):
     """tasks    all, in order, each with the folder where its run is or will be
     pending  those that have to be run
-    stale    folders of earlier attempts, to be removed before the runs
+    stale    folders of earlier attempts, each to be removed when its run is made again and not before
     notes    what a reader would not expect, a sentence each
     """
 
@@ -88,7 +88,7 @@ def reuse(tasks: Sequence[Task], folder: Path, retry_failed: bool = False, any_v
         again = id(task) in lacking
         if known is not None and not again:
             where = folder / known["folder"]
-        elif known is not None and (known["status"] not in FINISHED or known["status"] == "failed"):
+        elif known is not None and (known["status"] not in FINISHED or (retry_failed and known["status"] == "failed")):
             where = folder / known["folder"]
             stale.append(where)
         else:

@@ -164,10 +164,11 @@ def claims(tested: Sequence[Finding], others: Sequence[str] = ()) -> Sheet:
 
 
 def standing(findings: Sequence[Finding]) -> Sheet | None:
-    """The claims counted by method, pooled ones where there are several problems; None if there are none."""
+    """The claims counted by method, pooled ones where there are several problems; None if there are none, and where
+    there are only claims on one of several problems: counts of different problems are no ranking."""
     pooled = any(len(f.problems) > 1 for f in findings)
     kept = [f for f in findings if (len(f.problems) > 1) == pooled]
-    if not any(f.claim for f in kept):
+    if not any(f.claim for f in kept) or (not pooled and len({f.problems for f in kept}) > 1):
         return None
     quantities = list(dict.fromkeys(f.quantity for f in kept))
     won = Counter((f.better, f.quantity) for f in kept if f.claim)
@@ -215,21 +216,6 @@ def _cell(value: Any) -> str:
 def as_csv(sheet: Sheet) -> str:
     """Comma-separated, one header line; numbers to full precision, infinite ones as Infinity, unknown ones empty."""
     return _csv(sheet.columns, sheet.rows)
-
-
-def records_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """The results table as CSV: nested entries become columns such as times.seconds.0.001."""
-    flat = [dict(_flatten(record)) for record in records]
-    columns = list(dict.fromkeys(name for row in flat for name in row))
-    return _csv(columns, [[row.get(name) for name in columns] for row in flat])
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = ""):
-    for name, entry in value.items():
-        if isinstance(entry, Mapping) and name != "configuration":
-            yield from _flatten(entry, f"{prefix}{name}.")
-        else:
-            yield prefix + name, entry
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -74,23 +74,14 @@ def uncommitted(record: Mapping[str, Any]) -> bool:
     return str(record.get("commit") or "").endswith("+")
 
 
-def missing(
-    tasks: Sequence[Task],
-    records: Iterable[Mapping[str, Any]],
-    retry_failed: bool = False,
-    local_changes: bool = False,
-) -> list[Task]:
-    """The tasks of which `records` has no finished run, in order.
-
-    retry_failed   run those again that failed;  otherwise a failure is a result like any other
-    local_changes  count records of this version that were made with uncommitted changes: nothing tells whether the
-                   changes were the same as now, so by default they are computed again
-    """
+def missing(tasks: Sequence[Task], records: Iterable[Mapping[str, Any]], retry_failed: bool = False) -> list[Task]:
+    """The tasks of which `records` has no finished run, in order. `retry_failed`: and those that failed, which
+    otherwise is a result like any other. Runs made with uncommitted changes do not count."""
     done = {
         record["key"]
         for record in records
         if record["status"] in FINISHED
         and not (retry_failed and record["status"] == "failed")
-        and (local_changes or not uncommitted(record))
+        and not uncommitted(record)
     }
     return [task for task in tasks if key_of(task) not in done]

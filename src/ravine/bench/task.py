@@ -37,14 +37,17 @@ class Task:
     command: str = ""
 
     def __post_init__(self):
-        """Names, numbers and units. Raises LookupError or ValueError with a sentence; imports no JAX."""
-        find("problems", self.problem)
-        method_names(self.method)
+        """Names, which become those of the command line, numbers and units. Raises LookupError or ValueError with a
+        sentence; imports no JAX."""
+        object.__setattr__(self, "problem", find("problems", self.problem).name)
+        object.__setattr__(self, "method", canonical(self.method))
         Budget.parse(self.budget)
         if self.sampler is not None:
-            sampler = find("samplers", self.sampler).name
-            if is_rival(self.method) and sampler != "fixed":
-                raise ValueError(f"sampler {sampler!r}: {self.method} trains on fixed points; use 'fixed' for all.")
+            object.__setattr__(self, "sampler", find("samplers", self.sampler).name)
+            if is_rival(self.method) and self.sampler != "fixed":
+                raise ValueError(
+                    f"sampler {self.sampler!r}: {self.method} trains on fixed points; use 'fixed' for all."
+                )
         check_seed(self.seed, "seed ")
         if self.target is not None and not 0 < self.target < float("inf"):
             raise ValueError(f"target {self.target:g}: must be a positive finite number.")

@@ -92,7 +92,7 @@ def _round(studies: Sequence[_Study], store: Store, runner: Runner, say: Callabl
             todo |= {task.folder: trial for task in trial.tasks}
 
     def listen(task: Task, event: dict[str, Any]) -> None:
-        if event["event"] != "row":
+        if event["event"] not in ("start", "row"):
             trial = todo[task.folder]
             trial.ended(task, event)
             if trial.whole:

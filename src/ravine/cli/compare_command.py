@@ -17,7 +17,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..bench.ending import record
+from ..bench.ending import never_started
 from ..bench.task import Task, canonical, refusal
 from ..checks import nearest
 from ..driver.budget import Budget
@@ -42,19 +42,27 @@ def run(request: argparse.Namespace) -> int:
     with place(request) as where:
         check_options(tasks)
         made = make_folder(folder)
-        begun = any(folder.iterdir())  # only with --continue
-        if request.tune is not None:
-            if not (folder / "compare.json").is_file():
-                write_comparison(folder, [], request.line)  # a tuning that is interrupted can be gone on with
-            tuned = tuning.tune(tasks, folder, request, where, partial(alone, request))
-            if tuned is None:
-                return tuning.interrupted(folder, request.json)
-            tasks = tuned
-        pending = tasks
-        if begun:
-            tasks, pending = take_up(tasks, folder, request)
-        write_comparison(folder, tasks, request.line)
-        finished, refused = execute(pending, folder, where, request.json)
+        with folders.held(folder):
+            return carry_out(tasks, folder, made, request, where)
+
+
+def carry_out(tasks: list[Task], folder: Path, made: list[Path], request: argparse.Namespace, where: Place) -> int:
+    """Tune if asked, make the runs that are missing and hand over; in a folder that no other comparison works in."""
+    begun = any(folder.iterdir())
+    if begun and not request.go_on:
+        raise Usage(f"{folder}: another comparison has begun there in this moment; name another folder with --out.")
+    if request.tune is not None:
+        if not (folder / "compare.json").is_file():
+            write_comparison(folder, [], request.line)  # a tuning that is interrupted can be gone on with
+        tuned = tuning.tune(tasks, folder, request, where, partial(alone, request))
+        if tuned is None:
+            return tuning.interrupted(folder, request.json)
+        tasks = tuned
+    pending, stale = tasks, set[Path]()
+    if begun:
+        tasks, pending, stale = take_up(tasks, folder, request)
+    write_comparison(folder, tasks, request.line)
+    finished, refused = execute(pending, folder, where, request.json, stale)
     if len(refused) == len(tasks) and not begun:
         for entry in folder.iterdir():  # new or empty before: all of it is ours
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
@@ -134,21 +142,19 @@ def check_options(tasks: list[Task]) -> None:
                 raise Usage(reason) from None
 
 
-def take_up(tasks: list[Task], folder: Path, request: argparse.Namespace) -> tuple[list[Task], list[Task]]:
-    """All tasks and those still to do, of a comparison that was begun. Clears the folders of attempts that are made
-    again. Raises Usage if what is there cannot be read."""
+def take_up(tasks: list[Task], folder: Path, request: argparse.Namespace) -> tuple[list[Task], list[Task], set[Path]]:
+    """All tasks, those still to do, and the folders of attempts that these make again, of a comparison that was begun.
+    Raises Usage if what is there cannot be read."""
     from ..bench.reuse import reuse
 
     try:
         found = reuse(tasks, folder, request.retry_failed, request.any_version)
     except ValueError as error:
         raise Usage(str(error)) from None
-    for path in found.stale:
-        shutil.rmtree(path)
     if not request.json:
         done = len(tasks) - len(found.pending)
         print("\n".join([f"{done} of {len(tasks)} runs are there.", *found.notes]), file=sys.stderr)
-    return found.tasks, found.pending
+    return found.tasks, found.pending, set(found.stale)
 
 
 def _all_refused(reasons: list[str]) -> str:
@@ -172,9 +178,10 @@ def write_comparison(folder: Path, tasks: list[Task], line: str) -> None:
     write_text(folder / "compare.json", dumps(record, indent=1))
 
 
-def execute(tasks: list[Task], folder: Path, where: Place, quiet: bool) -> tuple[bool, list[str]]:
+def execute(tasks: list[Task], folder: Path, where: Place, quiet: bool, stale: set[Path]) -> tuple[bool, list[str]]:
     """The runs, with live progress, each recorded in the table as it ends: whether they were left to finish, and the
-    sentences of those that were refused."""
+    sentences of those that were refused. A folder of `stale` is removed when its run begins, and not before: an
+    interruption leaves the earlier attempt, which may have failed, as it is."""
     from ..bench import table
     from ..bench.reuse import TABLE, entry
     from .progress import display
@@ -193,6 +200,11 @@ def execute(tasks: list[Task], folder: Path, where: Place, quiet: bool) -> tuple
         shown.say(f"{runs} of {tasks[0].budget} each, {where.words}; a line follows once one has compiled.")
 
         def listen(task: Task, event: dict[str, Any]) -> None:
+            if event["event"] == "start":
+                if (place := Path(task.folder)) in stale:
+                    stale.remove(place)
+                    shutil.rmtree(place)
+                return
             if event["event"] == "row":
                 shown.row(task.label, event["row"], budget)
                 return
@@ -208,8 +220,7 @@ def execute(tasks: list[Task], folder: Path, where: Place, quiet: bool) -> tuple
             shown.say("interrupted; what the runs had reached is kept.")
         for task in tasks:
             if task.folder not in recorded:  # never started
-                if not (Path(task.folder) / "run.json").is_file():
-                    record(task, "interrupted", "The comparison was interrupted while this run was being started.")
+                never_started(task, "The comparison was interrupted while this run was being started.")
                 keep(task)
     return finished, refused
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
 from .parse import Usage
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 
 def choose(out: str | None, name: str) -> Path:
@@ -32,6 +40,26 @@ def choose_known(out: str | None) -> Path:
     if path.is_dir() and any(path.iterdir()) and not (path / "compare.json").is_file():
         raise Usage(f"--out {out}: holds no comparison to continue, for there is no compare.json in it.")
     return path
+
+
+@contextmanager
+def held(folder: Path) -> Generator[None]:
+    """Keep `folder` for one comparison until it ends or dies, where the system can lock a folder. Raises Usage."""
+    lock = os.open(folder, os.O_RDONLY) if fcntl else None
+    try:
+        if fcntl and lock is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Usage(
+                    f"{folder}: another comparison is at work there; wait for it, or name another folder with --out."
+                ) from None
+            except OSError:
+                pass  # a file system without locks
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
 
 
 def free(path: Path) -> Path:

@@ -30,7 +30,8 @@ EXPORTS = ("parquet", "benchopt")
 
 _EPILOG = """\
 exit status: 0 target reached, converged, or budget spent with no target set; 1 stalled, diverged, failed, or target
-unmet; 2 wrong usage; 130 interrupted. `compare` reports how its runs ended and exits 1 only if one of them failed.
+unmet; 2 wrong usage; 130 interrupted. `compare` reports how its runs ended and exits 1
+only if one of them failed or was left undone (a worker of a cluster with another version).
 
 Compiled programs are kept in JAX's persistent cache, so a second run starts faster: in $JAX_COMPILATION_CACHE_DIR if
 that is set, else under the user's cache directory (~/.cache/ravine). Deleting it is safe."""

@@ -54,7 +54,7 @@ def tune(
             def listen(task: Task, event: dict[str, Any]) -> None:
                 if event["event"] == "row":
                     shown.row(f"tuning {task.label}", event["row"], budget)
-                else:
+                elif event["event"] != "start":
                     shown.ended(f"tuning {task.label}")
                 listener(task, event)
 

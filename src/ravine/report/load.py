@@ -21,6 +21,7 @@ import numpy as np
 from ..bench import curves
 from ..bench.json_lines import read_objects
 from ..bench.names import full_names, told_apart
+from ..bench.record import cut_short
 from ..bench.results import FINISHED
 
 FORMAT = 1
@@ -176,6 +177,8 @@ def _number(value: Any) -> float | None:
 def load_run(folder: Path | str) -> RunRecord:
     """Read one run folder. A line of rows.jsonl cut short (a run killed while writing) is dropped with a note.
 
+    A finished run without its closing row has the status `unreadable`.
+
     Raises ValueError, one sentence: no such folder or no run.json (naming the nearest folder that has one),
     run.json not JSON, of another format or incomplete, or a line of rows.jsonl that is not a row.
     """
@@ -192,6 +195,8 @@ def load_run(folder: Path | str) -> RunRecord:
     rows, row_notes = _read_rows(folder / "rows.jsonl")
     fields, field_notes = _read_fields(folder / "fields.npz")
     own = meta["notes"] if isinstance(meta.get("notes"), list) else []
+    if broken := cut_short(meta, rows):  # as in the tables: run.json alone is no result
+        meta |= {"status": "unreadable", "reason": broken, "suggestion": None, "final": None}
     return RunRecord(folder, meta, rows, fields, (*map(str, own), *row_notes, *field_notes))
 
 

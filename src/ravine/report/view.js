@@ -55,7 +55,6 @@ const view = (function () {
   return {
     problems,
     methods,
-    axisChoices,
     set,
     get state() { return state; },
     onChange: (listener) => listeners.push(listener),
