@@ -4,15 +4,21 @@ import equinox as eqx
 import jax
 import numpy as np
 import pytest
-from finite_sums import BEST, OBJECTIVE, ZERO, N, path_of
+from finite_sums import BEST, OBJECTIVE, ZERO, N, path_of, trajectories
 from quadratics import quadratic
 
 from ravine.linalg.power import largest
 from ravine.methods import SAGA, SARAH, STORM, SVRG, MultilevelMonteCarlo
 from ravine.methods.curvature_rate import EVERY, PRODUCTS, along, rate, secant, widened
+from ravine.objective import Composite, Term
 
 jnp = jax.numpy
 METHODS = [SVRG, SARAH, SAGA, STORM, MultilevelMonteCarlo]
+
+
+def ramp(z, x):
+    """Flat below 1."""
+    return jnp.maximum(0.0, z[0] - 1.0)
 
 
 def hessian_on(rows):
@@ -35,17 +41,34 @@ def test_curvature_along_a_direction_and_between_two_points():
     batch = OBJECTIVE.rows({"fit": jnp.asarray(rows)})
     want = np.linalg.norm(hessian_on(rows) @ v) / np.linalg.norm(v)
     assert float(along(batch, {"w": jnp.asarray(w)}, jnp.asarray(v))) == pytest.approx(want, rel=1e-12)
-    assert float(along(batch, {"w": jnp.asarray(w)}, jnp.zeros(4))) == 0.0
+    assert np.isnan(along(batch, {"w": jnp.asarray(w)}, jnp.zeros(4)))
     grads = [batch.value_and_grad({"w": jnp.asarray(x)})[1]["w"] for x in (w + v, w)]
     assert float(secant(grads[0] - grads[1], jnp.asarray(v), jnp.asarray(w))) == pytest.approx(want, rel=1e-12)
-    assert float(secant(jnp.ones(4), jnp.full(4, 1e-12), jnp.ones(4))) == 0.0, "rounding is no curvature"
-    assert float(widened(jnp.asarray(2.0), jnp.asarray(jnp.nan))) == pytest.approx(1.998)
+    assert np.isnan(secant(jnp.ones(4), jnp.full(4, 1e-12), jnp.ones(4))), "rounding is no curvature"
+    assert float(widened(jnp.asarray(2.0), jnp.asarray(jnp.nan))) == 2.0, "nothing was met, so nothing is forgotten"
 
 
 def test_without_curvature_a_step_is_a_share_long():
     v = jnp.asarray([3.0, 4.0])
     assert float(rate(0.2, jnp.asarray(0.0), v)) == pytest.approx(0.2 / 5.0)
     assert float(rate(0.2, jnp.asarray(8.0), v)) == pytest.approx(0.2 / 8.0)
+
+
+def test_without_curvature_and_slope_a_step_is_finite():
+    """A batch may lie where the loss is flat."""
+    hinge = Composite({"h": Term(lambda p, x: p["w"] * x, jnp.asarray([1.0, 1.0, 1.0, -1.0]))}, {"h": ramp})
+    for cls in (STORM, SAGA, SVRG, MultilevelMonteCarlo):
+        watch = lambda params, info: (params["w"], info.status)  # noqa: E731
+        w, status = trajectories(cls(batch=1), hinge, {"w": jnp.asarray(-2.0)}, 30, 2, watch)
+        assert np.all(np.isfinite(w)) and np.all(status == 0)
+
+
+@pytest.mark.parametrize("cls", [SVRG, SARAH])
+def test_where_moves_drown_in_rounding_the_step_length_stays(cls):
+    """It grew by 0.1 % in each of these steps, until the iterates burst away from the minimiser."""
+    _, infos, _ = path_of(cls(batch=6, share=0.1), OBJECTIVE, {"w": BEST}, 600)
+    assert np.max(infos.scalars["step_size"]) <= 1.001 * infos.scalars["step_size"][0]
+    assert np.max(infos.step_norm) < 1e-12
 
 
 @pytest.mark.parametrize("cls", METHODS)

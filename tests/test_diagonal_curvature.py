@@ -91,7 +91,7 @@ def test_the_steps_are_those_of_the_formulas():
     keys = [jax.random.fold_in(key, 0) for key in jax.random.split(jax.random.key(0), 5)]
     looks = [np.asarray(diagonal_look(lambda v: jnp.asarray(hessian) @ v, jnp.zeros(3), k)) for k in keys]
     for method in (ada, sophia):
-        found, _, _ = steps(method, bowl, start, 5)
+        found, _, infos = steps(method, bowl, start, 5)
         theta, m, h, seen = start, np.zeros(3), np.zeros(3), 0
         for k in range(5):
             m = 0.7 * m + 0.3 * (hessian @ theta)
@@ -104,6 +104,9 @@ def test_the_steps_are_those_of_the_formulas():
             else:
                 theta = theta - 0.1 * np.clip(m / np.maximum(0.8 * known, 1e-3), -1, 1)
         np.testing.assert_allclose(found, theta, rtol=1e-10, atol=1e-12)
+        diagonal = np.sqrt(known) if method is ada else known  # what is divided by, not the averages
+        told = [infos.scalars[f"{which}_curvature"][-1] for which in ("smallest", "largest")]
+        np.testing.assert_allclose(told, [diagonal.min(), diagonal.max()], rtol=1e-10)
 
 
 def test_the_first_step_has_seen_ten_looks():

@@ -120,6 +120,12 @@ def test_the_step_length_follows_the_curvature(cls):
         reference = where[k] if cls is SARAH or k % 6 == 0 else reference
 
 
+def test_a_random_iterate_of_a_round_is_not_always_its_start():
+    """A batch of all rows makes rounds as short as they can be."""
+    where, _, _ = path_of(SVRG(learning_rate=0.3, batch=N, snapshot="random"), OBJECTIVE, ZERO, 40)
+    assert np.linalg.norm(where[-1] - BEST) < 0.9 * np.linalg.norm(BEST)
+
+
 @pytest.mark.parametrize("method", [SVRG, SARAH, SAGA])
 def test_constant_steps_reach_the_minimiser(method):
     run = minimize(
@@ -356,6 +362,7 @@ def test_methods_that_cannot_live_with_batches_are_refused():
     [
         (lambda: SVRG(learning_rate=0.0), "SVRG: learning_rate must lie between 0 and inf"),
         (lambda: SARAH(inner=0), "SARAH: inner must be an integer of at least 1; got 0"),
+        (lambda: SVRG(inner=1, snapshot="random"), "SVRG: inner must be an integer of at least 2; got 1"),
         (lambda: SVRG(snapshot="first"), "SVRG: snapshot='first' is unknown"),
         (lambda: SAGA(storage="scalar"), "SAGA: storage='scalar' is unknown; did you mean 'scalars'"),
         (lambda: STORM(offset=0.0), "STORM: offset must lie between 0 and inf"),

@@ -7,7 +7,7 @@ from finite_sums import BEST, OBJECTIVE, ZERO, N, gap, gradient_on, path_of, tra
 
 from ravine.finite_sum import term_gradients
 from ravine.methods import MUlSTREG, MultilevelMonteCarlo
-from ravine.methods.multilevel_monte_carlo import Levels, _shared
+from ravine.methods.multilevel_monte_carlo import Levels, _morton, _shared
 from ravine.objective import LeastSquares, Term
 
 jnp = jax.numpy
@@ -62,6 +62,15 @@ def test_the_level_variances_are_those_of_one_sample():
     np.testing.assert_allclose(state.variance, [np.sum(np.var(s, axis=0)) for s in samples], rtol=0.1)
 
 
+@pytest.mark.parametrize("enabled", [False, True])
+def test_many_rows_are_in_the_order_of_their_points(enabled):
+    """Without 64-bit integers, as in float32: ranks times cells do not fit in 32 bits."""
+    with jax.enable_x64(enabled):
+        points = np.random.default_rng(0).permutation(50_000)[:, None].astype(np.float32)
+        order = np.asarray(_morton(points, len(points)))
+        np.testing.assert_array_equal(points[order, 0], np.arange(len(points)))
+
+
 def test_mulstreg_on_all_rows_is_adaptive_regularisation():
     """With all rows in the batch and no coarse step it is AR1 and converges to the minimiser."""
     method = MUlSTREG(batch=N, coarse_every=10**9, regularisation=4.0, least=1e-12)
@@ -84,6 +93,8 @@ def test_steps_of_mulstreg_are_its_recurrence(every):
     options = {"ratio": 4, "coarse_steps": 3, "regularisation": 0.5, "least": 0.1, "threshold": 0.9}
     method = MUlSTREG(batch=8, coarse_every=every, **options)
     where, infos, drawn = path_of(method, OBJECTIVE, ZERO, 60)
+    # Fine: a value and gradient of 8 rows and a value; coarse, of 2 rows: 3 gradients and the value at the end.
+    assert set(infos.counts.batch) == ({4 * 8 + 10 * 2} if every == 1 else {4 * 8 + 10 * 2, 4 * 8})
     points = OBJECTIVE.parts["fit"].points
     value_on = lambda rows, w: np.mean((np.asarray(points["a"])[rows] @ w - np.asarray(points["y"])[rows]) ** 2) / 2  # noqa: E731
     keys = jax.random.split(jax.random.split(jax.random.key(11), 1)[0], 60)

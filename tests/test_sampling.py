@@ -146,6 +146,34 @@ def test_the_guard_swaps_then_doubles():
     assert np.any(points_of(again) != points_of(act(guard, objective(between), seed=1)))
 
 
+@pytest.mark.parametrize("options", [{"growth": 16}, {"growth": 4, "pool": 1}])
+def test_every_doubling_has_a_pool_that_is_large_enough(options):
+    guard, of, state = PointGuard(**options), objective(between), None
+    for step in range(10, 200, 10):
+        look = act(guard, of, step=step, state=state)
+        state = look.state
+        if look.objective.parts["fit"].n > of.parts["fit"].n:
+            bad = np.resize(POINTS, (look.objective.parts["fit"].n, 1))  # the new ones stay bad, too
+            of = objective(between, bad)
+    assert of.parts["fit"].n == 24 * options["growth"]
+
+
+@pytest.mark.parametrize("sampler", [PointGuard(), ResidualAdaptive()])
+def test_sweeps_are_over_all_points(sampler):
+    """96 of 100 points are measured: a look at the other four and at a pool of 16 is 20 of 100."""
+    terms = {"few": Term(flat, POINTS[:4]), "data": Term(flat, np.resize(POINTS, (96, 1)))}
+    source = Measured()
+    look = sampler.act(cast(LeastSquares(terms), "float64"), ONE, sampler.start(LeastSquares(terms)), source, 0, 10)
+    assert look.sweeps == pytest.approx(20 / 100)
+
+
+class Measured:
+    measured = frozenset({"data"})
+
+    def __call__(self, seed, sizes):
+        return draw(seed, sizes)
+
+
 def test_by_default_the_guard_swaps_and_never_grows():
     of, state = objective(between), None
     for step in (10, 20, 30, 40):
@@ -313,6 +341,8 @@ def test_growth_recompiles_once_and_goes_on():
         (lambda: PointGuard(threshold=1.0), "need threshold > 1"),
         (lambda: PointGuard(swap=0.0), "swap in"),
         (lambda: ResidualAdaptive(power=0.0, constant=0.0), "not both zero"),
+        (lambda: ResidualAdaptive(power=float("nan")), "nonnegative and finite"),
+        (lambda: ResidualAdaptive(constant=float("inf")), "nonnegative and finite"),
         (
             lambda: minimize(
                 FIT, start(), "adam", sampler=Fresh(every=1), draw=lambda s, n: {}, budget=Budget(steps=2)

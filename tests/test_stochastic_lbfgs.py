@@ -176,6 +176,26 @@ def test_an_infinite_gradient_after_a_step_leaves_no_pairs():
     assert int(after.info.status) == Status.OK and float(after.info.step_norm) <= 0.1 + 1e-12
 
 
+def test_terms_that_grow_keep_other_rows():
+    """The guard doubles points: the rows kept of the old ones are too few for the next step."""
+
+    def of(n):
+        points = np.random.default_rng(2).normal(size=(n, SIZE))
+        terms = {
+            name: rv.Term(lambda theta, x: x @ theta - 1.0, part) for name, part in (("a", points), ("b", points[:100]))
+        }
+        return rv.LeastSquares(terms)
+
+    method, theta = StochasticLBFGS(batch=100), jnp.zeros(SIZE)
+    state = method.init(of(100), theta, key=KEY)
+    grown = method.refresh(of(200), theta, state)
+    assert [grown.kept[k].shape != state.kept[k].shape for k in ("a", "b")] == [True, True]
+    step = method.step(of(200), theta, grown, key=KEY)
+    assert step.info.status == Status.OK and jnp.all(jnp.isfinite(step.params))
+    same = method.refresh(of(100), theta, state)
+    assert all(np.array_equal(same.kept[k], state.kept[k]) for k in state.kept)
+
+
 def test_with_all_rows_it_reaches_the_minimum():
     method = StochasticLBFGS(learning_rate=1.0, batch=1000, pair_batch=1000, first_step=1.0)
     assert gap(rv.minimize(LOGISTIC, START, method, budget=rv.Budget(steps=60)).params) < 1e-12

@@ -51,7 +51,8 @@ class AdaHessian(AbstractDiagonalCurvature):
     def average(self, curvature, look):
         return self.b2 * curvature + (1 - self.b2) * look * look
 
+    def estimate(self, state):
+        return jnp.sqrt(state.curvature / (1 - self.b2 ** jnp.maximum(state.looks, 1)))
+
     def direction(self, state):
-        steps, looks = state.steps, jnp.maximum(state.looks, 1)
-        lengths = jnp.sqrt(state.curvature / (1 - self.b2**looks))
-        return state.momentum / (1 - self.b1**steps) / (lengths**self.power + self.eps)
+        return state.momentum / (1 - self.b1**state.steps) / (self.estimate(state) ** self.power + self.eps)

@@ -65,6 +65,10 @@ class AbstractDiagonalCurvature(Method):
         """D⁺."""
 
     @abc.abstractmethod
+    def estimate(self, state: DiagonalState) -> Array:
+        """The diagonal that the averages stand for, without the bias of their start from zero."""
+
+    @abc.abstractmethod
     def direction(self, state: DiagonalState) -> Array:
         """u of the state after the averages were brought up to date; `looks` is at least 1 where it is used."""
 
@@ -95,7 +99,7 @@ class AbstractDiagonalCurvature(Method):
             momentum=self.b1 * state.momentum + (1 - self.b1) * grad,
             curvature=curvature,
         )
-        moved = finite & (after.looks > 0)
+        moved, diagonal = finite & (after.looks > 0), self.estimate(after)
         move = jnp.where(moved, -self.learning_rate * self.direction(after), 0.0)
         info = Info(
             value=value,
@@ -103,7 +107,7 @@ class AbstractDiagonalCurvature(Method):
             step_norm=jnp.linalg.norm(move),
             status=jnp.where(finite, jnp.where(moved, Status.OK, Status.REJECTED), Status.NONFINITE).astype(jnp.int32),
             counts=counts(residual=1, vjp=1, hvp=number),
-            scalars={"smallest_curvature": jnp.min(after.curvature), "largest_curvature": jnp.max(after.curvature)},
+            scalars={"smallest_curvature": jnp.min(diagonal), "largest_curvature": jnp.max(diagonal)},
         )
         after = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, state)
         return Step(unravel(theta + move), after, info)

@@ -15,7 +15,7 @@ step, whose batch is new. B made the step and judges it, so near the minimum ρ 
 where |g| is noise, and steps end.
 
 Needs      FINITE_SUM.
-Cost/step  fine: one gradient and one value over b rows (4 b); coarse: 4 b, and `coarse_steps` + 1 gradients and one
+Cost/step  fine: one gradient and one value over b rows (4 b); coarse: 4 b, and `coarse_steps` gradients and one
            value over b/`ratio` rows.
 Memory     5 P.
 Deviations (1) two levels in one space of parameters, both of rows; (2) decrease and gradient are estimated on the same
@@ -102,7 +102,7 @@ class MUlSTREG(Method):
 
         finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
         b, c = dims(fine, params).rows, dims(coarse, params).rows
-        extra = batch_work(c, value=self.coarse_steps + 2, vjp=self.coarse_steps + 1)
+        extra = batch_work(c, value=self.coarse_steps + 1, vjp=self.coarse_steps)
         move = jnp.where(accepted & finite, move, 0.0)
         status = jnp.where(accepted, Status.OK, Status.REJECTED)
         info = Info(

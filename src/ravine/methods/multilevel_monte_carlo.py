@@ -100,7 +100,8 @@ class MultilevelMonteCarlo(Method):
             raise TypeError(f"MultilevelMonteCarlo: samples must be the name of an entry; got {self.samples!r}.")
 
     def footprint(self, n: int, p: int) -> int:
-        return 8 * p + 4 * n + self.batch * p
+        rows = self.batch if self.samples is None else max(self.batch, 2**self.levels)
+        return 8 * p + 4 * n + rows * p
 
     def init(self, objective, params, *, key):
         theta, _ = ravel_pytree(params)
@@ -207,7 +208,12 @@ def _morton(points, n: int) -> Array:
     d = flat.shape[1]
     bits = min(BITS // d, max(1, (n - 1).bit_length()))
     ranks = jnp.argsort(jnp.argsort(flat, axis=0), axis=0)
-    cells = (ranks * (2**bits) // n).astype(jnp.uint32)
+    cells = jnp.zeros_like(ranks)
+    for _ in range(bits):  # 2^bits ranks // n digit by digit, since the product may not fit in 32 bits
+        ranks = 2 * ranks
+        cells = 2 * cells + (ranks >= n)
+        ranks = ranks - n * (ranks >= n)
+    cells = cells.astype(jnp.uint32)
     code = jnp.zeros(n, jnp.uint32)
     for bit in range(bits):
         for axis in range(d):

@@ -71,9 +71,13 @@ class AbstractSnapshot(Method):
     def __check_init__(self):
         require_rate(self)
         require_count(self, "batch", 1)
-        if self.inner is not None:
-            require_count(self, "inner", 1)
         require_choice(self, "snapshot", SNAPSHOTS)
+        if self.inner is not None:
+            require_count(self, "inner", self._least())
+
+    def _least(self) -> int:
+        """Steps of a round: a random one of a single iterate is the start itself, which would never be left."""
+        return 2 if self.snapshot == "random" else 1
 
     def footprint(self, n: int, p: int) -> int:
         return 8 * p + n
@@ -92,7 +96,7 @@ class AbstractSnapshot(Method):
         for_batch, for_pick = jr.split(key)
         adapts = self.learning_rate is None
         shares = batch_sizes(objective.sizes, self.batch)
-        rounds = self.inner or max(1, 2 * sum(objective.sizes.values()) // sum(shares.values()))
+        rounds = self.inner or max(self._least(), 2 * sum(objective.sizes.values()) // sum(shares.values()))
         batch = objective.rows(draw(for_batch, objective.sizes, shares))
 
         def whole(_):

@@ -49,6 +49,8 @@ class Sophia(AbstractDiagonalCurvature):
     def average(self, curvature, look):
         return self.b2 * curvature + (1 - self.b2) * look
 
+    def estimate(self, state):
+        return state.curvature / (1 - self.b2 ** jnp.maximum(state.looks, 1))
+
     def direction(self, state):
-        h = state.curvature / (1 - self.b2 ** jnp.maximum(state.looks, 1))
-        return jnp.clip(state.momentum / jnp.maximum(self.gamma * h, self.eps), -1.0, 1.0)
+        return jnp.clip(state.momentum / jnp.maximum(self.gamma * self.estimate(state), self.eps), -1.0, 1.0)

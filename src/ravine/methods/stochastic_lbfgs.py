@@ -113,8 +113,13 @@ class StochasticLBFGS(Method):
         )
 
     def refresh(self, objective, params, state):
-        """Points moved: pairs of the old ones are dropped, averages go on."""
-        return state._replace(memory=forget(state.memory, jnp.ones((), bool)))
+        """Points moved: pairs of the old ones are dropped, averages go on. Of terms of another size other rows are
+        kept, the same whenever that happens: they are a random part of all rows, and no key is at hand."""
+        state = state._replace(memory=forget(state.memory, jnp.ones((), bool)))
+        sizes = self._kept_sizes(objective)
+        if any(rows.shape[0] != sizes[name] for name, rows in state.kept.items()):
+            state = state._replace(kept=draw(jax.random.key(0), objective.sizes, sizes))
+        return state
 
     def footprint(self, n: int, p: int) -> int:
         return (2 * self.memory + 8) * p + n

@@ -59,7 +59,7 @@ class Look(NamedTuple):
     changed: bool = False
     q: float | None = None  # the largest over the terms
     pool_loss: float | None = None  # ½ Σ_k w_k mean |r_k|² on the pool
-    sweeps: float = 0.0  # residual evaluations spent, in sweeps over the training rows
+    sweeps: float = 0.0  # residual evaluations spent, in sweeps over all training points
     note: str | None = None
 
 
@@ -216,6 +216,12 @@ def squares(term: Term, params: Params) -> np.ndarray:
 def pool_size(n: int, factor: int) -> int:
     """The power of two at or above factor · n: Sobol nets are balanced at powers of two, and sizes repeat."""
     return int(2 ** np.ceil(np.log2(factor * n)))
+
+
+def sweeps(objective, pools: Mapping[str, int]) -> float:
+    """What a look costs at the points of some terms and at so many pool points of each, in sweeps over all points."""
+    parts = objective.parts
+    return sum(parts[name].n + size for name, size in pools.items()) / sum(term.n for term in parts.values())
 
 
 def exchange(points: Any, out: np.ndarray, new: Any) -> Any:

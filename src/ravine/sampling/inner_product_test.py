@@ -6,7 +6,7 @@ Noise across the gradient costs little: a step stays a descent direction while t
 may be smaller than the norm test asks for. Both sides are estimated over one batch, ∇L by ∇L_B.
 
 Everything else, the cost and the deviations as in `norm_test`.
-Reference  Bollapragada, Byrd & Nocedal (2018), SIAM J. Optim. 28(4), arXiv:1710.11258 (θ = 0.9, ν = tan 80°).
+Reference  Bollapragada, Byrd & Nocedal (2018), SIAM J. Optim. 28(4), arXiv:1710.11258 (θ = 0.9, ν = 5.84).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ At each look, for every movable term, with q = mean |r|² on a fresh pool / mean
     q ≤ threshold         nothing changes (and the count of consecutive alarms is set to 0)
     an alarm              a random `swap` of the points is replaced by pool points drawn from
                           p = mix · |r| / Σ|r| + (1 − mix) / m
-    3rd alarm in a row    while N is below `growth` times the first, N doubles instead, new points drawn from p
+    3rd alarm in a row    while 2 N is at most `growth` times the first, N doubles instead, new points drawn from p
 
 Points that the problem calls unresolvable (beside a singularity of its data) count for nothing and stay where they are.
 Deterministic given the seed. The loss jumps when points change. N only doubles, since a new N means a new compilation,
@@ -42,6 +42,7 @@ from .base import (
     resolvable,
     rng,
     scalar_weight,
+    sweeps,
 )
 
 _PATIENCE = 3  # alarms in a row before N doubles
@@ -80,15 +81,16 @@ class PointGuard(Sampler):
         return state
 
     def act(self, objective, params, state, source, seed, step) -> Look:
-        parts, qs, loss, sweeps, notes = {}, [], 0.0, 0.0, []
+        parts, qs, loss, pools, notes = {}, [], 0.0, {}, []
         state = dict(state)
         names = movable(objective, source)
         for name in names:
             term, first = objective.parts[name], int(state[f"{name}/first_n"])
-            pool = draw_pool(objective, params, name, pool_size(first, self.pool), source, seed, step)
+            size = pool_size(max(self.pool * first, term.n), 1)  # a doubling takes as many points as there are
+            pool = draw_pool(objective, params, name, size, source, seed, step)
             qs.append(pool.q)
             loss += 0.5 * scalar_weight(term) * pool.mean
-            sweeps += 1 + len(pool.squares) / term.n
+            pools[name] = size
             alarms = int(state[f"{name}/alarms"]) + 1 if pool.q > self.threshold else 0
             if alarms:
                 grow = alarms >= _PATIENCE and 2 * term.n <= self.growth * first
@@ -101,7 +103,7 @@ class PointGuard(Sampler):
         if not names:
             return Look(objective, state)
         moved = objective.replace(**parts) if parts else objective
-        return Look(moved, state, bool(parts), max(qs), loss, sweeps / len(names), "; ".join(notes) or None)
+        return Look(moved, state, bool(parts), max(qs), loss, sweeps(objective, pools), "; ".join(notes) or None)
 
     def _moved(self, term: Term, pool: Pool, grow: bool, movers: np.ndarray, generator: np.random.Generator) -> Term:
         size = np.sqrt(np.where(np.isfinite(pool.squares), pool.squares, 0.0))

@@ -29,6 +29,7 @@ from .base import (
     resolvable,
     rng,
     scalar_weight,
+    sweeps,
 )
 
 
@@ -43,17 +44,18 @@ class ResidualAdaptive(Sampler):
 
     def __check_init__(self):
         check_every(self)
-        if self.pool < 1 or self.power < 0 or self.constant < 0 or self.power + self.constant == 0:
+        total = self.power + self.constant
+        if not (self.pool >= 1 and self.power >= 0 and self.constant >= 0 and 0 < total < float("inf")):
             raise ValueError(
                 f"ResidualAdaptive(power={self.power}, constant={self.constant}, pool={self.pool}): power and constant "
-                "must be nonnegative, not both zero, and pool at least 1."
+                "must be nonnegative and finite, not both zero, and pool at least 1."
             )
 
     def check(self, objective) -> str | None:
         return needs_residual(self, objective)
 
     def act(self, objective, params, state, source, seed, step) -> Look:
-        parts, qs, loss, sweeps = {}, [], 0.0, 0.0
+        parts, qs, loss, pools = {}, [], 0.0, {}
         for name in movable(objective, source):
             term = objective.parts[name]
             pool = draw_pool(objective, params, name, pool_size(term.n, self.pool), source, seed, step)
@@ -65,7 +67,7 @@ class ResidualAdaptive(Sampler):
             parts[name] = term.with_points(exchange(term.points, movers, choose(pool.points, index)))
             qs.append(pool.q)
             loss += 0.5 * scalar_weight(term) * pool.mean
-            sweeps += 1 + len(density) / term.n
+            pools[name] = len(density)
         if not parts:
             return Look(objective, state)
-        return Look(objective.replace(**parts), state, True, max(qs), loss, sweeps / len(parts))
+        return Look(objective.replace(**parts), state, True, max(qs), loss, sweeps(objective, pools))
