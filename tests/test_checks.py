@@ -35,6 +35,13 @@ def test_numbers_that_are_none_are_refused_and_arrays_are_left_alone():
             require_count(SimpleNamespace(x=wrong), "x", 1)
 
 
+def test_numbers_of_numpy_are_checked_as_those_of_python():
+    for wrong in (np.float64(-1.0), np.float32(0.0), np.int64(-3), np.float64("nan")):
+        with pytest.raises(ValueError, match="x must be greater than 0"):
+            require_real(SimpleNamespace(x=wrong), "x", 0.0, why="of the test")
+    require_real(SimpleNamespace(x=np.float64(1.0)), "x", 0.0, why="of the test")
+
+
 def test_the_nearest_choice_is_named_whatever_the_case():
     assert nearest("LBFGSs", ["Adam", "lbfgs"]) == "did you mean 'lbfgs'?"
     assert nearest("zzz", [1, 2]) == "choose one of 1, 2."

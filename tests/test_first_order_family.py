@@ -67,6 +67,15 @@ def test_a_wall_of_nan_is_not_crossed(method):
     assert path.infos.value[-1] < (1e-6 if fast else 0.5) * path.infos.value[0]
 
 
+@every
+def test_a_point_whose_gradient_alone_is_not_finite_is_not_taken(method):
+    """Below −1 the value is finite and the lowest, and the gradient NaN: no method could go on from there."""
+    bowl, beyond = (lambda x: (x + 3) ** 2 / 2), (lambda x: jnp.sqrt(jnp.maximum(x + 1, 0.0)) - 9.0)
+    path = follow(method, Scalar(lambda x: jnp.sum(jnp.where(x > -1, bowl(x), beyond(x)))), [2.0, 0.5], 30)
+    assert np.all(np.isfinite(path.params)) and np.all(np.isfinite(path.infos.grad_norm))
+    assert not np.any(path.infos.status == Status.NONFINITE) and np.any(path.params[-1] < path.params[0])
+
+
 def test_fixed_steps_to_nan_are_rejected():
     for method in (GradientDescent(rule="fixed", learning_rate=1.0), Nesterov(rule="fixed", learning_rate=1.0)):
         path = follow(method, WALL, [3.0, 2.0, 1.0], 3)

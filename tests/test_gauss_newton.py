@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 
+from ravine.methods import HessianFree, LevenbergMarquardt
 from ravine.methods.engd import ENGD
 from ravine.methods.gauss_newton import GaussNewton
 from ravine.objective import Composite, LeastSquares, Term
@@ -57,6 +58,11 @@ def test_the_kernel_form_is_the_same_direction():
     direction = ENGD(cutoff=1e-12)._direction(local)[0]
     expected = -np.linalg.pinv(np.asarray(local.jacobian())) @ np.asarray(local.residual)
     np.testing.assert_allclose(direction, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_the_kernel_form_is_asked_for_its_own_memory():
+    assert ENGD().footprint(100, 60_000) == LevenbergMarquardt().footprint(100, 60_000) == 100 * 60_000 + 3 * 100**2
+    assert HessianFree(preconditioner="jacobi").footprint(100, 50) == HessianFree().footprint(100, 50) + 100 * 50
 
 
 def test_the_grid_takes_its_best_point():

@@ -224,7 +224,7 @@ def test_the_forms_take_the_same_step_on_a_composite():
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"damping": 0.0}, "damping must be greater than 0"),
+        ({"damping": 0.0}, "damping must lie between 0 and inf"),
         ({"momentum": 1.0}, "momentum must lie in \\[0, 1\\)"),
         ({"bend": "a"}, "bend must be a number"),
         ({"bend": 0.0}, "order=1 is the step without a bend"),

@@ -139,6 +139,20 @@ def test_composite_without_an_outer_function_is_least_squares():
     close(Linearization(plain, PARAMS).gram(), Linearization(LeastSquares(plain.parts), PARAMS).gram())
 
 
+def test_work_is_that_of_the_sweeps_made():
+    """Rows: pde 2 x n_x, edge 7, mean 1 (coupled: one sweep over all). A point of two rows takes 1 + 2 · 2 sweeps."""
+    n = len(X)
+    extra = 2 * (2 - 1) * 2 * n
+    cases = [
+        (Linearization(SQUARES, PARAMS), {}, (0, 0, 30, extra)),
+        (Linearization(SQUARES, PARAMS, whole_bytes=1), {"kernel": True, "passes": 2}, (30, 1, 60, 2 * extra)),
+        (Linearization(ENERGY, PARAMS), {}, (0, 1, 2 * n + 7, extra)),
+    ]
+    for local, options, (jvp, vjp, rows, batch) in cases:
+        done = local.work(**options)
+        assert tuple(map(int, (done.jvp, done.vjp, done.rows, done.batch))) == (jvp, vjp, rows, batch)
+
+
 def test_wrong_requests_are_refused_in_words():
     with pytest.raises(TypeError, match=r"no residual rows.*outputs"):
         _ = Linearization(ENERGY, PARAMS).residual

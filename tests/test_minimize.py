@@ -11,7 +11,7 @@ from small import DECAY, DECAY_START, FIT, POINTS, SCALAR, network, residual, st
 
 from ravine import Budget, LeastSquares, Scalar, Term, minimize, records
 from ravine import methods as m
-from ravine.driver import engine, memory
+from ravine.driver import engine, loop, memory
 
 jnp = jax.numpy
 
@@ -124,6 +124,19 @@ def test_budget_of_evaluations():
     assert one["counts.residual"] == one["counts.vjp"] == 1
     assert last["step"] == 11 and last["counts.residual"] + 2 * last["counts.vjp"] == 33
     assert run.status == "budget" and "31 evaluations" in run.reason
+
+
+@pytest.mark.parametrize("text", ["1000evaluations", "1e3evaluations", " 1e+3 evals", "1000 Evaluations"])
+def test_the_e_of_evaluations_is_none_of_the_number(text):
+    assert Budget.parse(text) == Budget(evaluations=1000.0)
+    assert Budget.parse(f"{text}, 0.5e-3s, 1e3steps") == Budget(steps=1000, seconds=0.5e-3, evaluations=1000.0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_a_budget_of_evaluations_ends_at_the_same_step_however_calls_are_cut(seconds, monkeypatch):
+    monkeypatch.setattr(loop, "_CALL_SECONDS", seconds)
+    run = minimize(FIT, start(), m.Adam(), budget=Budget(evaluations=3 * 1234))
+    assert run.status == "budget" and run.steps == records.next_recorded(1233) > 1234
 
 
 @pytest.mark.parametrize("budget, words", [(Budget(wall=1e-9), "wall time"), (Budget(seconds=1e-9), "1e-09 s spent")])

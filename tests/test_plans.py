@@ -83,6 +83,16 @@ def test_evidence_in_numbers():
     assert lazy.choose(history(slow), lazy.methods) == 0
 
 
+def test_an_energy_below_zero_stalls_as_one_above():
+    plan = Stages(m.Adam(), m.LBFGS(), patience=10, improvement=0.3)
+    for losses, stage in (
+        ([-2.0] * 20, 1),
+        ([-(2.0 ** (k / 4)) for k in range(20)], 0),
+        ([1.0 - k for k in range(20)], 0),
+    ):
+        assert plan.choose(history(losses), plan.methods) == stage
+
+
 def test_switch_on_evidence_in_a_run():
     plan = Stages(m.SGD(1e-6), m.LBFGS(), patience=7)
     run = rv.minimize(FIT, start(), plan, budget=rv.Budget(steps=12))

@@ -366,5 +366,9 @@ def test_bad_problem_options_are_one_sentence():
         ravine.problems.Poisson2D(design="sobel")
     with pytest.raises(ValueError, match="beta must be finite and not zero"):
         ravine.problems.Convection1D(beta=0.0)
+    for name, number in (("energy", 0), ("energy", -4), ("energy", 1.5), ("boundary", 0)):
+        make = ravine.problems.DeepRitz2D if name == "energy" else ravine.problems.Burgers1D
+        with pytest.raises(ValueError, match=f"the number of {name} points must be a positive integer; got {number}"):
+            make(**{f"n_{name}": number}).sample(0)
     with pytest.raises(ValueError, match="nearest size is"):
         ravine.problems.Poisson2D(n_pde=997).sample(0)

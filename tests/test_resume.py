@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -241,7 +242,19 @@ OTHER = {
     "precision": lambda f: rv.minimize(FIT, start(), "adam", precision="float32", checkpoint=f),
     "every": lambda f: rv.minimize(FIT, start(), "adam", every=3, checkpoint=f),
     "sampler": lambda f: rv.minimize(FIT, start(), "adam", sampler=sampling.Fixed(), checkpoint=f),
+    "source of points": lambda f: drawn_on(f, 2.0),
 }
+
+
+def drawn_on(folder, width):
+    """A run whose sampler asks for points on an interval of this width."""
+
+    def draw(seed, sizes):
+        rng = np.random.default_rng(seed)
+        return {name: rng.uniform(0, width, (n, 1)) for name, n in (sizes or {"fit": 24}).items()}
+
+    options = {"sampler": sampling.Fresh(every=2), "draw": draw, "budget": rv.Budget(steps=3)}
+    return rv.minimize(FIT, start(), "adam", checkpoint=folder, **options)
 
 
 def line(fn, folder, **options):
@@ -263,6 +276,7 @@ FIRST = {
     "code": lambda f: line(lambda p, x: p["a"] * x[0] + p["c"] - 1.0, f),
     "closure": lambda f: line(fitted_to(1.0), f),
     "closed-over array": lambda f: line(fitted_to(np.asarray(1.0)), f),
+    "source of points": lambda f: drawn_on(f, 1.0),
 }
 OTHER |= {
     "code": lambda f: line(lambda p, x: p["a"] * x[0] + p["c"] - 7.0, f),
@@ -330,6 +344,30 @@ def test_a_refused_run_leaves_nothing(tmp_path):
     with pytest.raises(LookupError, match="no method called 'lmm'"):
         tiny(tmp_path / "run", "lmm")
     assert tiny(tmp_path / "run").steps == 6  # the folder is free
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_run_without_its_checkpoint_is_not_begun_again(elsewhere, tmp_path):
+    folder, place = tmp_path / "run", tmp_path / ("other" if elsewhere else "run/checkpoint")
+    model = models.MLP(2, 1, width=5, depth=1)
+    run = rv.solve("poisson2d", model, "adam", budget=rv.Budget(steps=6), sizes=SIZES, out=folder, checkpoint=place)
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    if not elsewhere:
+        shutil.rmtree(place)
+    with pytest.raises(ValueError, match="holds no checkpoint to go on from"):
+        rv.resume(folder, budget=rv.Budget(steps=9))
+    assert {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before and run.steps == 6
+
+
+def test_a_run_that_a_callback_breaks_off_keeps_its_record_wherever_its_checkpoint_is(tmp_path):
+    def stop(row, params):
+        if row["step"] == 4:
+            raise RuntimeError("enough")
+
+    model, where = models.MLP(2, 1, width=5, depth=1), {"out": tmp_path / "run", "checkpoint": tmp_path / "other"}
+    with pytest.raises(RuntimeError, match="enough"):
+        rv.solve("poisson2d", model, "adam", budget=rv.Budget(steps=9), sizes=SIZES, callbacks=(stop,), **where)
+    assert (tmp_path / "run" / "run.json").is_file()
 
 
 def test_what_cannot_be_resumed(tmp_path):

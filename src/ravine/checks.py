@@ -1,13 +1,14 @@
 """Checks of options and arguments at construction, one sentence each, with the nearest valid choice.
 
 `require_real`, `require_count` and `require_choice` look at an option of an object, `require` at arguments of a
-function. Of numbers only Python's are checked: the driver turns real options into arrays, whose values are not known
-while tracing. Imports no JAX.
+function. Of numbers only those of Python and NumPy are checked: the driver turns real options into arrays, whose values
+are not known while tracing. Imports no JAX.
 """
 
 from __future__ import annotations
 
 import difflib
+import numbers
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -29,9 +30,9 @@ def require_real(owner: Any, name: str, low: float, high: float | None = None, *
     `ends`: "()" without both, "[)" with low, "(]" with high. `high` None: no upper bound.
     """
     value = getattr(owner, name)
-    if hasattr(value, "shape"):  # an array, possibly traced
-        return
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        if hasattr(value, "shape"):  # an array, possibly traced
+            return
         raise TypeError(f"{type(owner).__name__}: {name} must be a number; got {value!r}.")
     above = value > low or (ends[0] == "[" and value == low)
     below = high is None or value < high or (ends[1] == "]" and value == high)

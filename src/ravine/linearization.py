@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ from jaxtyping import Array, Float
 
 from .linalg.symmetric import gram, outer_gram, psd_factor
 from .objective import LeastSquares, Term
-from .types import Params, Structure
+from .types import Counts, Params, Structure, counts
 
 # J is kept whole up to this many bytes, beyond it Gram and kernel are accumulated over chunks of rows.
 WHOLE_BYTES = 1 << 30
@@ -137,6 +137,26 @@ class Linearization:
         if self.has_residual and "_jacobian" in self.__dict__:
             return self.residual @ self._jacobian
         return ravel_pytree(jax.grad(self.objective.value)(self.params))[0]
+
+    def work(self, *, kernel: bool = False, passes: Any = 1) -> Counts:
+        """Counts of a gradient and of J, beyond the value. `kernel`: it is for `kernel()`, which above the cap sends
+        each row forward through all points. `passes`: how often J is formed where it is above the cap.
+
+        A point with k rows takes k pull-backs, 1 + 2k evaluations of itself, and not the 3 of a single row. The
+        gradient is a product where J is whole and holds the residual's rows.
+        """
+        extra = 0
+        for name, term in self._terms():
+            m, c = self._z[name].shape
+            pulls = min(m * c, self.dims.params) if term.coupled else c
+            extra += 2 * (pulls - 1) * m * c
+        passes = 1 if self.whole else passes
+        return counts(
+            jvp=self.dims.rows if kernel and not self.whole else 0,
+            vjp=0 if self.has_residual and self.whole else 1,
+            rows=passes * self.dims.rows,
+            batch=passes * extra,
+        )
 
     # -- products with J ---------------------------------------------------------------------------------------
 

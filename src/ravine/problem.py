@@ -169,7 +169,8 @@ class Problem(eqx.Module):
         for name, n in (sizes or {}).items():
             if name not in numbers:
                 raise ValueError(f"{_who(self)}: sizes names {name!r}; {nearest(name, numbers)}")
-            numbers[name] = check_count(n, f"{_who(self)}: the number of {name} points")
+            numbers[name] = n
+        numbers = {name: check_count(n, f"{_who(self)}: the number of {name} points") for name, n in numbers.items()}
         return {name: self.draw(name, n, generator(key, name)) for name, n in numbers.items()}
 
     def exact(self, points: Any) -> Float[np.ndarray, "m c"]:

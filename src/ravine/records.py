@@ -99,7 +99,8 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 # Work in residual evaluations, the unit all methods share. A forward sweep carries a tangent beside the value (2); a
 # reverse sweep through values already computed costs two evaluations (2), so a gradient, counted as one residual and
 # one vjp, is 3; a Hessian-vector product is a forward sweep through a gradient (6); a Jacobian formed row by row is
-# one gradient (3) for all N rows. `batch` is in rows already (`types.batch_work`): N of them are one evaluation.
+# one gradient (3) for all N rows where a point has one row, and what more rows a point cost stands in `batch`
+# (`Linearization.work`). `batch` is in rows already (`types.batch_work`): N of them are one evaluation.
 # `sampler` is in sweeps over as many rows as the residual has.
 WORK = {"residual": 1.0, "jvp": 2.0, "vjp": 2.0, "hvp": 6.0, "sampler": 1.0}
 WORK_JACOBIAN = 3.0

@@ -67,6 +67,11 @@ def counts(residual=0, jvp=0, vjp=0, rows=0, hvp=0, solves=0, batch=0) -> Counts
     return Counts(*(jnp.asarray(c, jnp.int32) for c in (residual, jvp, vjp, rows, hvp, solves, batch)))
 
 
+def more(some: Counts, others: Counts) -> Counts:
+    """Their sum, entry by entry; `+` would join the tuples."""
+    return Counts(*(a + b for a, b in zip(some, others, strict=True)))
+
+
 def batch_work(rows, value=0, jvp=0, vjp=0, hvp=0):
     """The entry `batch` of work on `rows` residual rows (outputs, not points: `linearization.dims(batch, params).rows`)
     with the weights of `records.WORK`: `batch_work(b, value=1, vjp=1)` is a gradient over b rows, 3 b."""

@@ -8,7 +8,7 @@ import numbers
 import re
 from typing import Any
 
-_TEXT = re.compile(r"^\s*([0-9.eE+-]+)\s*([a-z]*)\s*$")
+_TEXT = re.compile(r"^\s*([+-]?[0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*$")  # the e of "evaluations" is none of 1e5
 _SECONDS = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
 _STEPS = ("step", "steps", "it", "its", "iterations")
 _EVALUATIONS = ("evaluation", "evaluations", "evals")
@@ -20,7 +20,8 @@ class Budget:
 
     steps: accepted or rejected steps. seconds: steady time (compilation, metrics, callbacks and checkpoints are
     off this clock). wall: total time in seconds. evaluations: work in residual evaluations, a gradient counting 3, a
-    Jacobian 3, a Hessian-vector product 6 (`records.WORK`; the report's unit).
+    Jacobian 3, a Hessian-vector product 6 (`records.WORK`; the report's unit); looked at where rows are recorded, so
+    that it ends a run at the same step on any machine.
     Raises ValueError unless every entry is positive and finite.
     """
 

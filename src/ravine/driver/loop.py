@@ -166,7 +166,7 @@ class Loop:
         The budget is asked once, before the sampler, whose look is work too: a run must not end, and be scored, on
         points that it never trained on.
         """
-        spent = self.spent()
+        spent = self.spent(self._records(self.k))
         if spent is None:
             self._sample()
         end = self._observe() if self.pending is None and self._records(self.k) else None
@@ -325,14 +325,15 @@ class Loop:
         """Work so far in residual evaluations (records.WORK)."""
         return evaluations(self.totals | {"sampler": self.watch.sweeps}, self.setup.rows_total)
 
-    def spent(self) -> End | None:
-        """The End of a spent budget, None while something is left."""
+    def spent(self, recorded: bool = True) -> End | None:
+        """The End of a spent budget, None while something is left. Work is compared at recorded steps only: where the
+        clock cuts device calls may not decide at which step it ends."""
         b = self.setup.budget
         spent = {
             "steps": b.steps is not None and self.k >= b.steps,
             "seconds": b.seconds is not None and self.clock.seconds >= b.seconds,
             "wall": b.wall is not None and self.clock.wall >= b.wall,
-            "evaluations": b.evaluations is not None and self.evaluations() >= b.evaluations,
+            "evaluations": b.evaluations is not None and recorded and self.evaluations() >= b.evaluations,
         }
         name = next((n for n, over in spent.items() if over), None)
         return None if name is None else End("budget", {"which": name, "amount": getattr(b, name)})

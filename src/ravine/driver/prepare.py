@@ -98,7 +98,7 @@ def prepare(request: Request) -> Loop:
         dtype=dtype,
         every=every,
         rows_total=rows,
-        fingerprint=fingerprint((bound, free, methods, plan, sampler), seed, dtype, every),
+        fingerprint=fingerprint((bound, free, methods, plan, sampler, request.source), seed, dtype, every),
         rows_path=None if request.folder is None else request.folder / "rows.jsonl",
         checkpoint=None if request.checkpoint is None else Path(request.checkpoint),
         callbacks=tuple(request.callbacks),

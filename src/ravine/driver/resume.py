@@ -23,8 +23,8 @@ def resume(folder: str | Path, *, budget: Budget | None = None, progress: Callab
     progress  fn(row, loop) at recorded rows
 
     A run that is finished is returned as it stands, and its reason says so. Raises ValueError (one sentence) where
-    the folder holds no run, or a run with parts that run.json cannot hold (an own problem, an optax transformation):
-    such a run goes on when `solve` or `minimize` is called again as before with the same `checkpoint`.
+    the folder holds no run, no checkpoint, or a run with parts that run.json cannot hold (an own problem, an optax
+    transformation): such a run goes on when `solve` or `minimize` is called again as before with the same `checkpoint`.
     """
     folder = Path(folder)
     stored = _read(folder / "run.json")
@@ -34,6 +34,11 @@ def resume(folder: str | Path, *, budget: Budget | None = None, progress: Callab
         raise ValueError(
             f"{folder} cannot be resumed from its files: {why}; call solve or minimize again as before with "
             f"checkpoint={str(folder / 'checkpoint')!r}."
+        )
+    if not any((folder / "checkpoint").glob("*.npz")):
+        raise ValueError(
+            f"{folder} holds no checkpoint to go on from: it was removed, or written elsewhere; call solve again as "
+            "before with the checkpoint that it was given, or start a new run in another folder."
         )
     call = {name: build(value) for name, value in configuration.items()}
     call["budget"] = Budget(**call["budget"]) if budget is None else budget

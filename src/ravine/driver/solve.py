@@ -175,7 +175,7 @@ def _run(request: Request, resumed: bool, execute: Callable[[Request], Run]) -> 
     try:
         return execute(request)
     except BaseException:
-        if folder is not None and not resumed and not (folder / "checkpoint").is_dir():
+        if folder is not None and not resumed and not Path(request.checkpoint or "").is_dir():
             (folder / "run.json").unlink(missing_ok=True)  # refused before it began: leave no half run behind
             remove_empty(made)
         raise

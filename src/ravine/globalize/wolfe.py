@@ -166,11 +166,15 @@ def strong_wolfe(
 
 
 def along(objective, unravel: Callable[[Array], Params], theta: Array, direction: Array) -> Callable:
-    """t -> (φ(t), φ'(t), gradient) for φ(t) = L(θ + t d), everything flat and of the type of θ."""
+    """t -> (φ(t), φ'(t), gradient) for φ(t) = L(θ + t d), everything flat and of the type of θ.
+
+    Where the gradient is not finite φ is infinite: no method can go on from such a point, so no search may take it.
+    """
 
     def evaluate(t: Array) -> tuple[Array, Array, Array]:
         value, grad = flat_gradient(objective, unravel(theta + t * direction), theta.dtype)
-        return value, grad @ direction, grad
+        slope = grad @ direction
+        return jnp.where(jnp.isfinite(slope), value, jnp.inf), slope, grad
 
     return evaluate
 

@@ -54,6 +54,10 @@ class Primal:
     def __init__(self, local: Any, scale: Float[Array, " P"]):
         self.local, self.scale = local, scale
 
+    def passes(self, trials: Any) -> Any:
+        """How often J is formed for so many factorisations and the column lengths, where it is not kept."""
+        return 1
+
     def factor(self, damping: Scalar) -> Float[Array, "P P"]:
         return _cholesky(self.local.gram() + jnp.diag(damping * self.scale))
 
@@ -77,6 +81,9 @@ class Refined(Primal):
 class QR(Refined):
     """As `Refined`, with the triangle from an orthogonal factorisation: usable to λ near rounding."""
 
+    def passes(self, trials: Any) -> Any:
+        return 1 + trials
+
     def factor(self, damping: Scalar) -> Float[Array, "P P"]:
         def stack(triangle, rows):
             return jnp.linalg.qr(jnp.concatenate([triangle, rows]), mode="r")
@@ -90,6 +97,9 @@ class Dual:
     def __init__(self, local: Any, scale: Float[Array, " P"]):
         self.local, self.scale = local, scale
         self.kernel = local.kernel(1.0 / scale)
+
+    def passes(self, trials: Any) -> Any:
+        return 2
 
     def factor(self, damping: Scalar) -> Float[Array, "N N"]:
         return _cholesky(self.kernel + damping * jnp.eye(self.kernel.shape[0], dtype=self.kernel.dtype))

@@ -61,14 +61,14 @@ class ENGD(Method):
 
     def __check_init__(self):
         require_real(self, "cutoff", 0.0, 1.0, why="it is a fraction of the largest eigenvalue", ends="[)")
-        require_real(self, "damping", 0.0, why="G must stay positive semidefinite", ends="[)")
+        require_real(self, "damping", 0.0, float("inf"), why="G must stay positive semidefinite", ends="[)")
         require_count(self, "halvings", 0)
 
     def init(self, objective, params, *, key) -> ENGDState:
         return ENGDState()
 
     def footprint(self, n: int, p: int) -> int:
-        return dense_footprint(n, p)
+        return dense_footprint(n, p, dual=n < p)  # too little for an energy, whose rows give no direction
 
     def step(self, objective, params, state, *, key) -> Step:
         local = objective.linearize(params)
@@ -79,14 +79,19 @@ class ENGD(Method):
             return best_of_grid(value_at, value, self.halvings)
 
         step = searched_step(
-            local, jnp.where(solved, direction, 0.0), search, solved=solved, solves=jnp.ones((), jnp.int32)
+            local,
+            jnp.where(solved, direction, 0.0),
+            search,
+            solved=solved,
+            solves=jnp.ones((), jnp.int32),
+            kernel=_by_kernel(local),
         )
         step.info.scalars["rank"] = rank.astype(local.theta.dtype)
         return Step(step.params, ENGDState(), step.info)
 
     def _direction(self, local) -> tuple[Float[Array, " P"], Int[Array, ""]]:
-        rows, size = local.dims
-        if rows < size and local.has_residual:
+        size = local.dims.params
+        if _by_kernel(local):
             kernel = local.kernel()
             shift = self.damping * jnp.trace(kernel) / size
             weights, rank = pseudo_solve(kernel, local.residual, self.cutoff, shift)
@@ -95,3 +100,7 @@ class ENGD(Method):
         shift = self.damping * jnp.trace(gram) / size
         solution, rank = pseudo_solve(gram, local.grad, self.cutoff, shift)
         return -solution, rank
+
+
+def _by_kernel(local) -> bool:
+    return local.dims.rows < local.dims.params and local.has_residual

@@ -92,6 +92,7 @@ class AbstractGainRatio(Method):
         def attempt(t: _Trial) -> _Trial:
             length = self.length(t.control, grad_norm)
             there, slope = flat_gradient(objective, unravel(theta - length * grad), theta.dtype)
+            there = jnp.where(jnp.all(jnp.isfinite(slope)), there, jnp.inf)  # nothing could go on from there
             decrease = jnp.where(drowns(there, value), 0.5 * length * ((grad + slope) @ grad), value - there)
             rho = decrease / (length * squared)
             accepted = (rho >= self.threshold) & (rho < jnp.inf)

@@ -58,7 +58,7 @@ class GaussNewton(Method):
     second_order: ClassVar[bool] = True
 
     def __check_init__(self):
-        require_real(self, "damping", 0.0, why="it makes the factorisation exist")
+        require_real(self, "damping", 0.0, float("inf"), why="it makes the factorisation exist")
         require_real(self, "sufficient", 0.0, 1.0, why="it is a fraction of the decrease that the slope promises")
         require_count(self, "halvings", 0)
 

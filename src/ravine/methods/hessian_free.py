@@ -10,13 +10,13 @@ solved, and the warm start keeps what the last step found out about flat directi
 loss say how far the solution of the model is worth following.
 
 Preconditioner "jacobi" divides by (c + λ)^¾, c the squared lengths of the columns of Q^½J, at the cost of one
-Jacobian formed in chunks. It pays where parameters have different units (a linear fit whose 30 columns are scaled
+Jacobian. It pays where parameters have different units (a linear fit whose 30 columns are scaled
 from 1 to 1000: 598 products instead of 1038); on a PINN of 48 parameters it ended a digit higher at equal work.
 
 Needs      COMPOSITE (least squares, or a convex function of outputs).
 Cost/step  one value and gradient per trial (usually 1); per CG iteration one forward and one reverse sweep, both
            linear; one value per kept iterate looked at (usually 2); "jacobi": N Jacobian rows.
-Memory     K P, K = 1 + log_1.3(max_iterations), and the intermediates of one sweep; "jacobi": one chunk of rows.
+Memory     K P, K = 1 + log_1.3(max_iterations), and the intermediates of one sweep; "jacobi": J, up to 1 GiB.
 Deviations (1) the first λ is `damping` times the curvature along the first gradient, so scaling the loss changes
            nothing; (2) c is exact, not a sum of squared gradients; (3) a start of CG that is worse than zero is
            replaced by zero; (4) ρ belongs to the step taken, and near rounding the decrease is taken from gradients;
@@ -42,6 +42,7 @@ from ..globalize.armijo import armijo
 from ..globalize.rounding import drowns
 from ..globalize.wolfe import along, flat_gradient
 from ..linalg.conjugate_gradients import Rest, grid, to_rest
+from ..linearization import WHOLE_BYTES
 from ..method import Method
 from ..types import Info, Status, Step, Structure, counts
 
@@ -109,7 +110,8 @@ class HessianFree(Method):
         return state._replace(value=value, grad=grad)
 
     def footprint(self, n: int, p: int) -> int:
-        return (len(grid(self.max_iterations)) + 8) * p + 8 * n
+        jacobian = min(n * p, WHOLE_BYTES // 8) if self.preconditioner == "jacobi" else 0
+        return (len(grid(self.max_iterations)) + 8) * p + 8 * n + jacobian
 
     def step(self, objective, params, state, *, key):
         local = objective.linearize(params)
@@ -133,6 +135,7 @@ class HessianFree(Method):
         finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
         status = jnp.where(found.moved | (grad_norm == 0), Status.OK, Status.REJECTED)
         products = rest.iterations + 1
+        jacobian = local.work() if self.preconditioner == "jacobi" else counts()
         info = Info(
             value=value,
             grad_norm=grad_norm,
@@ -142,7 +145,8 @@ class HessianFree(Method):
                 residual=1 + looks + found.trials,
                 jvp=products + 1,
                 vjp=products + found.trials,
-                rows=local.dims.rows if self.preconditioner == "jacobi" else 0,
+                rows=jacobian.rows,
+                batch=jacobian.batch,
             ),
             scalars={
                 "damping": damping,

@@ -11,7 +11,8 @@ Scaling, with c_j = ‖J_j‖² and m their mean: "geometric" D_j = √(c_j m), 
 D_j = c_j, "identity" D_j = m. λ has no unit. The linear algebra is Cholesky of JᵀJ + λD ("primal"), of the kernel
 JD⁻¹Jᵀ + λI ("dual", chosen by "auto" if N < P), or the triangle of [J; √λ D^½] ("qr"); a factorisation that fails is
 a rejected trial. One step is one linearisation and at most `max_trials` trials; a trial repeats a factorisation and
-some evaluations, never J or JᵀJ. If all fail the step returns REJECTED with the parameters unchanged and λ raised.
+some evaluations, never J or JᵀJ ("qr" above 1 GiB: J). If all fail the step returns REJECTED with the parameters
+unchanged and λ raised.
 
 On a Composite J stands for Q^½J, Jᵀr for ∇L, and the decrease that the model predicts is −t∇Lᵀd − ½t²‖Q^½Jd‖². Where
 it and the change of L are both below 100 ε|L|, the true decrease drowns in rounding and is taken from gradients,
@@ -47,7 +48,7 @@ from ..directions.curve import Curve, continued, point
 from ..linalg.damped import QR, Dual, Primal, Woodbury, usable
 from ..linearization import dense_footprint
 from ..method import Method
-from ..types import Info, Status, Step, Structure, counts
+from ..types import Info, Status, Step, Structure, counts, more
 
 SCALINGS = ("geometric", "marquardt", "identity")
 FORMS = {"primal": Primal, "dual": Dual, "qr": QR}
@@ -112,7 +113,7 @@ class LevenbergMarquardt(Method):
     second_order: ClassVar[bool] = True
 
     def __check_init__(self):
-        require_real(self, "damping", 0.0, why="the damped system is definite for positive damping only")
+        require_real(self, "damping", 0.0, float("inf"), why="the damped system is definite for positive damping only")
         require_real(self, "momentum", 0.0, 1.0, why="momentum 1 never forgets a step", ends="[)")
         require_real(self, "bend", 0.0, why="it bounds a ratio of lengths (order=1 is the step without a bend)")
         require_real(self, "threshold", 0.0, 1.0, why="a gain ratio of 1 is a perfect model", ends="[)")
@@ -155,11 +156,13 @@ class LevenbergMarquardt(Method):
             grad_norm=grad_norm,
             step_norm=jnp.linalg.norm(move),
             status=status.astype(jnp.int32),
-            counts=counts(
-                residual=1 + end.looks + 2 * max(0, self.order - 2) * end.count,
-                jvp=min(2, self.order) * end.count,
-                rows=local.dims.rows,
-                solves=end.count,
+            counts=more(
+                counts(
+                    residual=1 + end.looks + 2 * max(0, self.order - 2) * end.count,
+                    jvp=min(2, self.order) * end.count,
+                    solves=end.count,
+                ),
+                local.work(kernel=isinstance(system, Dual), passes=system.passes(end.count)),
             ),
             scalars={
                 "damping": end.used,

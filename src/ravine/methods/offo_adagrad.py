@@ -14,7 +14,7 @@ Cost/step  one value and gradient.
 Memory     2 P.
 Deviations (1) the model has no second-order term (B = 0); (2) α, 1 in the papers, is an option; (3) a value or a
            gradient that is not finite at θ⁺ rejects the step (status REJECTED, parameters unchanged) and halves the
-           lengths of the next: v ← 2^(1/μ) v.
+           next, which is taken with v⁺ ← 2^(1/μ) v⁺.
 Reference  Gratton, Kopaničáková & Toint (2023), SIAM J. Optim. 33(4), arXiv:2302.07049; Gratton, Jerad & Toint (2022),
            arXiv:2203.01647; Duchi, Hazan & Singer (2011), J. Mach. Learn. Res. 12 (AdaGrad).
 """
@@ -88,6 +88,7 @@ class OFFOAdaGrad(Method):
         after = OFFOAdaGradState(
             value=jnp.where(moved, value, state.value),
             grad=jnp.where(moved, new, grad),
-            weights=jnp.where(moved, weights, state.weights * 2.0 ** (1 / self.exponent)),
+            # The next step adds g² again.
+            weights=jnp.where(moved, weights, weights * 2.0 ** (1 / self.exponent) - grad * grad),
         )
         return Step(unravel(jnp.where(moved, target, theta)), after, info)

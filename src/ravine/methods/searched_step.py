@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ..globalize.grid import Found
 from ..linearization import Linearization
-from ..types import Info, Status, Step, counts
+from ..types import Info, Status, Step, counts, more
 
 
 def searched_step(
@@ -28,8 +28,9 @@ def searched_step(
     *,
     solved: Bool[Array, ""],
     solves: Int[Array, ""],
+    kernel: bool = False,
 ) -> Step:
-    """θ + t d with t from `search(value_at, value, slope)`; the state is the caller's.
+    """θ + t d with t from `search(value_at, value, slope)`; the state is the caller's. `kernel`: d is from JJᵀ.
 
     θ is unchanged, with the status that says why, if no direction was solved for or no t was acceptable.
     """
@@ -45,7 +46,7 @@ def searched_step(
         grad_norm=grad_norm,
         step_norm=jnp.linalg.norm(move),
         status=jnp.where(finite, status, Status.NONFINITE).astype(jnp.int32),
-        counts=counts(residual=1 + found.evaluations, rows=local.dims.rows, solves=solves),
+        counts=more(counts(residual=1 + found.evaluations, solves=solves), local.work(kernel=kernel)),
         scalars={"step_size": jnp.where(moved, found.t, 0.0)},
     )
     return Step(local.unravel(local.theta + move), None, info)

@@ -73,4 +73,6 @@ class Stages(Plan):
         rows = [r for r in history.rows if r["step"] >= history.stage_start and math.isfinite(r["loss"])]
         before = [r["loss"] for r in rows if r["step"] <= middle]
         after = [r["loss"] for r in rows if r["step"] > middle]
-        return bool(before and after) and min(after) > (1 - self.improvement) * min(before)
+        if not (before and after):
+            return False
+        return min(before) - min(after) < self.improvement * abs(min(before))  # an energy may be negative
