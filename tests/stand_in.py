@@ -2,7 +2,8 @@
 
 0 ends well, 1 dies with words, 2 is killed, 3 refuses, 4 runs until it is interrupted, 5 ignores interruption,
 6 writes garbage and half a line, 7 takes 200 MiB and then runs until it is interrupted, 8 runs until it is interrupted
-at its first attempt and ends well at its second. Like a real one it ends when its stdin is closed.
+at its first attempt and ends well at its second, 10 dies before it has begun. Like a real one it ends when its stdin is
+closed.
 """
 
 import json
@@ -45,6 +46,9 @@ def main():
     threading.Thread(target=end_when_orphaned, daemon=True).start()
     task, core = envelope["task"], envelope["core"]
     seed = task["seed"]
+    if seed == 10:
+        return "no module named ravine"
+    say(event="begun")
     if seed == 5:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     kept = bytearray(200 * 2**20) if seed == 7 else b""

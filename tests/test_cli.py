@@ -149,6 +149,9 @@ WRONG = [
     ("report nowhere elsewhere", "`nowhere` does not exist"),
     ("report full/file", "`full/file` is a file"),
     ("report full --out nowhere/report.html", "nowhere"),
+    ("report full --out full/run.json", "must end in .html"),
+    ("solve poisson2d --method auto:5", "'auto' chooses for a whole run and cannot be a stage"),
+    ("solve poisson2d --set guard.swap=0.1", "write --sampler guard as well"),
     # what only the classes know: the second pass
     ("solve poisson2d --problem.nn_pde 3", "'n_pde'"),
     ("solve poisson2d --problem.n_pde many", "a whole number"),

@@ -9,7 +9,7 @@ import optax
 import pytest
 from small import DECAY, DECAY_START, FIT, POINTS, SCALAR, network, residual, start, steady
 
-from ravine import Budget, LeastSquares, Scalar, Term, minimize, records
+from ravine import Budget, LeastSquares, Scalar, Term, minimize, models, records, solve
 from ravine import methods as m
 from ravine.driver import engine, loop, memory
 
@@ -296,7 +296,42 @@ def coupled(**options):
     return LeastSquares({"fit": Term(lambda p, xs: p["w"][:3] * jnp.sum(xs), POINTS, coupled=True, **options)})
 
 
+def narrow(p, x):
+    return residual(p, x).astype(jnp.float32)
+
+
 WRONG = {
+    "a residual in float32": (
+        lambda: minimize(LeastSquares({"fit": Term(narrow, POINTS)}), start(), m.Adam()),
+        ValueError,
+        "term 'fit': its function returns float32 in a float64 run, so it converts somewhere",
+    ),
+    "a loss in float16": (
+        lambda: minimize(Scalar(lambda p: jnp.sum(p["w"]).astype(jnp.float16)), start(), m.Adam(), precision="float32"),
+        ValueError,
+        "Scalar: fn returns float16 in a float32 run",
+    ),
+    "no numbers": (
+        lambda: minimize(LeastSquares({"fit": Term(lambda p, x: p["w"][:0], POINTS)}), start(), m.Adam()),
+        ValueError,
+        r"term 'fit': its function returns no numbers, shape \(24, 0\)",
+    ),
+    "a trace": (
+        lambda: jax.jit(lambda p: minimize(FIT, p, m.Adam(), budget=Budget(steps=1)).params)(start()),
+        TypeError,
+        "cannot be traced by jit, vmap or grad",
+    ),
+    "no checkpoint": (lambda: minimize(FIT, start(), checkpoint=3), TypeError, "checkpoint: give the path of a folder"),
+    "the name of a term": (lambda: LeastSquares({1: Term(residual, POINTS)}), TypeError, "must be text; got 1"),
+    "points in lists": (
+        lambda: Term(residual, [[0.0], [1.0]]),
+        ValueError,
+        "a list is a container of arrays",
+    ),
+    "several rates": (lambda: m.Adam([1e-3, 1e-4]), TypeError, r"learning_rate must be .*, one number; got \[0.001"),
+    "an array of rates": (lambda: m.Adam(np.ones(2)), TypeError, "learning_rate must be .*, one number"),
+    "an array of dampings": (lambda: m.LevenbergMarquardt(np.ones(2)), TypeError, "damping must be a number"),
+    "a rival": (lambda: minimize(FIT, start(), "scipy/trf"), ValueError, "is of another library"),
     "a function": (lambda: minimize(lambda p: 0.0, start()), TypeError, "objective: got function; wrap it as"),
     "a bare term": (lambda: minimize(Term(residual, POINTS), start()), TypeError, "got Term; wrap it as LeastSquares"),
     "a matrix per row": (
@@ -388,6 +423,20 @@ def test_mistakes_get_a_sentence(case):
         call()
     assert "\n" not in str(caught.value)
     assert len(engine.traces) == traces  # refused before anything compiles
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: solve("poisson2d", m.Adam()), r"give a ravine Model.*the method is the third argument: write method="),
+        (lambda: solve("poisson2d", "lm"), "write method="),
+        (lambda: solve("poisson2d", models.MLP), "model=.*: give a ravine Model"),
+        (lambda: solve("poisson2d", sizes=3), "sizes=3: give a dictionary"),
+    ],
+)
+def test_mistakes_of_solve_get_a_sentence(call, words):
+    with pytest.raises(TypeError, match=words):
+        call()
 
 
 def test_too_large_for_the_memory_is_refused(monkeypatch):

@@ -104,7 +104,7 @@ def test_a_stage_that_gives_up_hands_over():
     zero = {k: np.zeros_like(v) for k, v in start().items()}
     run = rv.minimize(FIT, zero, Stages(m.Adam(), m.LBFGS()), budget=rv.Budget(steps=50))
     assert names(run) == [("Adam", 0), ("LBFGS", 1)]
-    assert run.status == "converged" and run.steps == 2
+    assert run.status == "stalled" and run.steps == 2 and "exactly 0" in run.reason
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ravine.bench import limits, pool, process
+from ravine.bench import ending, limits, pool, process
 from ravine.bench.limits import Limits, parse_memory, parse_wall, peak_memory
 from ravine.bench.task import Task
 from ravine.cli.compare_command import hand_over, write_comparison
@@ -65,6 +65,28 @@ def test_every_task_leaves_a_record(tasks, workers):
     assert all(heard.events.count((seed, "row")) == 1 for seed in (0, 1, 2, 3, 6))
     last = {seed: kind for seed, kind in heard.events}
     assert last == {0: "done", 1: "failed", 2: "failed", 3: "refused", 6: "failed"}
+
+
+def test_a_machine_that_cannot_begin_a_run_has_no_result_of_it(tasks):
+    """As where the environment of the workers is broken: no failure of a method, and made again by --continue."""
+    (task,), heard = tasks(10), Heard()
+    assert pool.run_all([task], 1, heard)
+    run = load_run(task.folder)
+    assert run.status == "interrupted" and heard.events == [(10, "start"), (10, "done")]
+    assert run.reason.startswith("It could not begin. The process of this run ended with exit status 1")
+    assert "no module named ravine" in run.reason and run.suggestion.startswith("Mend that machine")
+
+
+def test_last_words_are_not_those_that_jax_adds():
+    note = (
+        "-" * 20
+        + "\nFor simplicity, JAX has removed its internal frames from the traceback of the following exception."
+    )
+    assert (
+        ending._last_words(f"Traceback\nNameError: name 'more' is not defined\n{note}")
+        == "NameError: name 'more' is not defined"
+    )
+    assert ending._last_words("-----") == "-----"
 
 
 def test_an_interruption_while_a_run_is_being_started_loses_none(tasks, monkeypatch):

@@ -283,9 +283,10 @@ def test_a_float_of_a_module_is_no_warning():
     "params, trainable, error, words",
     [
         ({"z": np.asarray(1j)}, None, TypeError, r"params\['z'\]: a leaf is complex"),
-        ({"n": np.asarray(3)}, None, ValueError, "nothing to train"),
-        ({}, None, ValueError, "nothing to train"),
-        ({"a": np.asarray(1.0)}, {"a": False}, ValueError, "nothing to train"),
+        ({"n": np.asarray(3)}, None, ValueError, r"nothing to train; no leaf .* \(params\['n'\]: an array of int64\)"),
+        ({"w": 1.0}, None, ValueError, r"params\['w'\]: a Python float\); write jnp.asarray\(1.0\)"),
+        ({}, None, ValueError, r"nothing to train; no leaf .* \(it is empty\)"),
+        ({"a": np.asarray(1.0)}, {"a": False}, ValueError, "nothing to train; no .* trainable={'a': False}"),
         ({"a": np.asarray(1.0)}, {"b": True}, ValueError, "trainable: the tree of .* is not a prefix"),
         ({"a": np.asarray(1.0)}, {"a": 1}, ValueError, "trainable: a prefix tree of booleans"),
     ],

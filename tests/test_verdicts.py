@@ -192,9 +192,22 @@ def test_the_scale_of_the_gradient_survives_a_resume(tmp_path):
 
 
 def test_a_zero_gradient_at_the_start():
+    """Nothing was trained: that is no success, unless nothing was left to do."""
+    run = rv.minimize(FIT, {k: np.zeros(8) for k in "wcb"}, "lbfgs", budget=STEPS)
+    ends(run, "stalled", "gradient is exactly 0 at the starting parameters, so nothing can be trained")
+    assert "Does the loss depend on the parameters" in run.suggestion
     ends(
-        rv.minimize(FIT, {k: np.zeros(8) for k in "wcb"}, "lbfgs", budget=STEPS), "converged", "vanishes .* at step 1:"
+        rv.minimize(Scalar(lambda p: p @ p), np.zeros(2), "lbfgs", budget=STEPS), "converged", "vanishes .* at step 1:"
     )
+
+
+def test_numbers_that_are_none_are_named_where_they_were_given():
+    bad = start() | {"c": np.r_[np.nan, np.ones(7)]}
+    run = rv.minimize(FIT, bad, "adam", budget=STEPS)
+    ends(run, "failed", r"There are numbers that are not finite in params\['c'\]\.")
+    points = np.where(POINTS > 0.9, np.inf, POINTS)
+    run = rv.minimize(LeastSquares({"fit": Term(residual, points)}), start(), "adam", budget=STEPS)
+    ends(run, "failed", "not finite in the points of the term 'fit'")
 
 
 # -- not a number ----------------------------------------------------------------------------------------------
@@ -228,8 +241,10 @@ def test_budget_while_falling_and_while_not():
         rv.minimize(FIT, start(), "lm", budget=rv.Budget(steps=12)), "budget", "Budget of 12 steps spent at step 12"
     )
     assert "fell by a factor of" in falling.reason and "larger budget helps" in falling.suggestion
-    still = ends(rv.minimize(FIT, start(), m.SGD(1e-9), budget=rv.Budget(steps=12)), "budget", "by a factor of 1 over")
+    still = ends(rv.minimize(FIT, start(), m.SGD(1e-9), budget=rv.Budget(steps=20)), "budget", "by a factor of 1 over")
     assert "switch method" in still.suggestion
+    one = ends(rv.minimize(FIT, start(), m.SGD(1e-9), budget=rv.Budget(steps=1)), "budget", "Budget of 1 step spent at")
+    assert "So few steps show no trend" in one.suggestion
 
 
 def test_a_loss_that_rose_is_not_said_to_fall():

@@ -31,7 +31,7 @@ def require_real(owner: Any, name: str, low: float, high: float | None = None, *
     """
     value = getattr(owner, name)
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        if hasattr(value, "shape"):  # an array, possibly traced
+        if getattr(value, "shape", None) == ():  # an array, possibly traced
             return
         raise TypeError(f"{type(owner).__name__}: {name} must be a number; got {value!r}.")
     above = value > low or (ends[0] == "[" and value == low)
@@ -64,6 +64,8 @@ def require(owner: str, **checks: Check) -> None:
     for name, (value, holds, range_) in checks.items():
         if isinstance(value, str):
             raise TypeError(f"{owner}: {name} must be {range_}; got the text {value!r}.")
+        if isinstance(value, (list, tuple, dict, set)) or getattr(value, "shape", ()) != ():
+            raise TypeError(f"{owner}: {name} must be {range_}, one number; got {value!r}.")
         if isinstance(value, (int, float)) and not holds(value):
             raise ValueError(f"{owner}: {name} must be {range_}; got {value!r}.")
 

@@ -43,7 +43,8 @@ def _rows(points: Any) -> int:
     sizes = {np.shape(leaf)[0] if np.ndim(leaf) else -1 for leaf in leaves}
     if len(sizes) != 1 or -1 in sizes:
         shapes = [np.shape(leaf) for leaf in leaves]
-        raise ValueError(f"Term: all leaves of points need the same number of rows n first; got shapes {shapes}.")
+        hint = "; a list is a container of arrays: write np.array(...)" if set(shapes) == {()} else ""
+        raise ValueError(f"Term: all leaves of points need the same number of rows n first; got shapes {shapes}{hint}.")
     n = sizes.pop()
     if n == 0:
         raise ValueError("Term: points has no rows; a term needs at least one point.")
@@ -247,6 +248,8 @@ def _named(kind: str, terms: Any) -> dict[str, Term]:
     if not isinstance(terms, Mapping) or not terms:
         raise TypeError(f"{kind}: give a dictionary of named terms, e.g. {kind}({{'pde': Term(fn, points)}}).")
     for name, term in terms.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{kind}: the name of a term must be text; got {name!r}.")
         if not isinstance(term, Term):
             raise TypeError(f"{kind}: terms[{name!r}] must be a Term(fn, points); got {type(term).__name__}.")
     return dict(sorted(terms.items()))

@@ -12,12 +12,13 @@ from ..records import FORMAT, dumps, write_text
 from .task import Task
 
 AGAIN = "--continue --retry-failed"
+JAX_NOTE = "For simplicity, JAX has removed its internal frames"
 
 
 class Ending(NamedTuple):
     """Plain data, so that another machine can send it.
 
-    last         the last event that was not a row; {} if there was none
+    last         the last event that was not a row; {} if there was none: then it did not even begin
     code         exit status, negative for the signal that ended it
     errors       what it wrote to stderr
     exceeded     the limit that it broke, as a sentence with the numbers; None if it kept within
@@ -48,15 +49,14 @@ def _settle(task: Task, ending: Ending) -> dict[str, Any]:
         return _fail(task, ending.exceeded, None if resumable(task) else f"Raise the limit and go on with {AGAIN}.")
     if kind == "done":
         return last
-    if kind == "interrupted" or (kind is None and ending.code == -signal.SIGINT):
+    if kind == "interrupted" or (kind in (None, "begun") and ending.code == -signal.SIGINT):
         record(task, "interrupted", "Interrupted before the first step.")
         return {"event": "done", "status": "interrupted"}
     if kind == "not_installed":
         record(task, "not_installed", last["reason"], last["suggestion"])
         return {"event": "done", "status": "not_installed"}
     if kind == "unfit":  # the machine's fault and not the method's: nothing that may count as a result
-        record(task, "interrupted", last["reason"], "Mend that machine or leave it out, and go on with --continue.")
-        return {"event": "done", "status": "interrupted"}
+        return _undone(task, last["reason"])
     if kind == "refused":
         return refuse(task, last["reason"])
     reason = _how_it_died(ending.code)
@@ -64,8 +64,21 @@ def _settle(task: Task, ending: Ending) -> dict[str, Any]:
         folder = Path(task.folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "stderr.txt", ending.errors + "\n")
-        reason += f" Its last words: {ending.errors.splitlines()[-1]} (all of them in stderr.txt)."
+        reason += f" Its last words: {_last_words(ending.errors)} (all of them in stderr.txt)."
+    if kind is None:
+        return _undone(task, f"It could not begin. {reason}")
     return _fail(task, reason)
+
+
+def _undone(task: Task, reason: str) -> dict[str, Any]:
+    record(task, "interrupted", reason, "Mend that machine or leave it out, and go on with --continue.")
+    return {"event": "done", "status": "interrupted"}
+
+
+def _last_words(errors: str) -> str:
+    """The last line, without what JAX prints below an exception in traced code."""
+    lines = [line for line in errors.splitlines() if line.strip("- ") and not line.startswith(JAX_NOTE)]
+    return lines[-1] if lines else errors.splitlines()[-1]
 
 
 def _fail(task: Task, reason: str, suggestion: str | None = None) -> dict[str, Any]:
@@ -75,7 +88,7 @@ def _fail(task: Task, reason: str, suggestion: str | None = None) -> dict[str, A
 
 def refuse(task: Task, reason: str) -> dict[str, Any]:
     """The closing event of a task that was not accepted, with its record."""
-    record(task, "failed", reason)
+    record(task, "failed", reason, "Leave it out, or change what the reason names.")
     return {"event": "refused", "reason": reason}
 
 

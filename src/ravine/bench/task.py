@@ -53,8 +53,11 @@ class Task:
             raise ValueError(f"target {self.target:g}: must be a positive finite number.")
         known = self.owners()
         for name in self.settings:
-            if name not in known:
-                raise ValueError(f"--set {name}: this run has no part called {name!r}; {nearest(name, known)}")
+            if name in known:
+                continue
+            if name in entries("samplers"):
+                raise ValueError(f"--set {name}: a sampler's options need the sampler: write --sampler {name} as well.")
+            raise ValueError(f"--set {name}: this run has no part called {name!r}; {nearest(name, known)}")
 
     def owners(self) -> list[str]:
         """The names that `--set NAME.field=value` may use: the run's methods and its sampler."""
@@ -159,6 +162,8 @@ def method_names(spec: str) -> list[str]:
         name, colon, count = part.strip().partition(":")
         if not name:
             raise ValueError(f"method {spec!r}: a stage has no name; write for example 'adam:500+lm'.")
+        if name.strip().lower() == "auto":
+            raise ValueError(f"method {spec!r}: 'auto' chooses for a whole run and cannot be a stage.")
         if colon and not count.isdigit() and name.strip().lower() in LIBRARIES:
             raise ValueError(f"method {spec!r}: a rival is written with a slash, '{name}/{count}'; ':' counts steps.")
         names.append(_method(name))

@@ -28,6 +28,7 @@ def main() -> int:
     keep_freed_memory()
     stream = _private_stdout()
     envelope = json.loads(sys.stdin.readline())
+    send(stream, {"event": "begun"})  # what happens from here on is of the run, and not of the machine
     if envelope["core"] is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {envelope["core"]})  # before JAX sizes its thread pools
     threading.Thread(target=_interrupt_when_orphaned, daemon=True).start()

@@ -36,10 +36,8 @@ def _parquet(request: argparse.Namespace) -> dict[str, str | int]:
         raise Usage("--methods: goes with `export benchopt`; a parquet file holds all methods of the runs it is given.")
     paths = [Path(word) for word in request.words]
     out = Path(request.out) if request.out is not None else _beside(paths)
-    if out.suffix != SUFFIX:
-        raise Usage(f"--out {out}: must end in {SUFFIX}, by which other tools know the format.")
     if request.out is not None:
-        check_out(out, f"curves{SUFFIX}")
+        check_out(out, f"curves{SUFFIX}", SUFFIX)
     runs, lines = write_parquet(paths, out)
     return {"file": str(out), "runs": runs, "points": lines}
 

@@ -16,7 +16,7 @@ def run(request: argparse.Namespace) -> int:
 
     paths = [Path(name) for name in request.runs]
     if request.out is not None:
-        check_out(Path(request.out), "report.html")
+        check_out(Path(request.out), "report.html", ".html")
     try:
         report = write_report(paths, beside(paths, "report.html") if request.out is None else request.out)
     except ValueError as error:
@@ -29,12 +29,15 @@ def run(request: argparse.Namespace) -> int:
     return 0
 
 
-def check_out(out: Path, example: str) -> None:
-    """Raises Usage if `out` cannot be written as a file; `example` is a name for one."""
+def check_out(out: Path, example: str, ending: str) -> None:
+    """Raises Usage if `out` cannot be written as a file, or does not end so: any other file may be a record of runs.
+    `example` is a name for one."""
     if out.is_dir():
         raise Usage(f"--out {out}: is a folder; name a file, such as {out / example}.")
     if not out.parent.is_dir():
         raise Usage(f"--out {out}: there is no folder {out.parent}.")
+    if out.suffix != ending:
+        raise Usage(f"--out {out}: must end in {ending}, by which other programs know the format.")
 
 
 def beside(paths: list[Path], name: str) -> Path:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from ..bench.task import Task
 from ..report import load_run
-from ..report.load import collect
+from ..report.load import RunRecord, collect
 from . import compile_cache
 from .parse import Usage
-from .solve_command import carry_out, hand_over
+from .solve_command import carry_out, exit_status, hand_over
 
 UNFINISHED = ("running", "interrupted", "failed", "not_installed")
 SHOWN = 5  # runs named in a sentence
@@ -25,11 +25,12 @@ def run(request: argparse.Namespace) -> int:
     except ValueError as error:
         raise Usage(str(error)) from None
     if found["status"] not in UNFINISHED:
+        run = _loaded(folder)
         if request.json:
-            print(json.dumps({"folder": str(folder), **found}, ensure_ascii=False))
+            print(json.dumps({"folder": str(folder), **run.meta}, ensure_ascii=False))
         else:
-            print(f"{folder} is finished already: {found['status']}. {found.get('reason', '')}")
-        return 0
+            print(f"{folder} is finished already: {run.status}. {run.reason}")
+        return exit_status(run.status, bool(found.get("target")))
     if "task" not in found:
         again = f"ravine.resume({str(folder)!r}), or the same call of minimize with its checkpoint"
         raise Usage(f"{folder}: was started from Python; go on there: {again}.")
@@ -43,6 +44,13 @@ def run(request: argparse.Namespace) -> int:
     if not request.json:
         print(f"{folder}: going on from its last checkpoint.", file=sys.stderr)
     return hand_over(folder, carry_out(task, request.json, go_on=True), request.json)
+
+
+def _loaded(folder: Path) -> RunRecord:
+    try:
+        return load_run(folder)
+    except ValueError as error:
+        raise Usage(str(error)) from None
 
 
 def load_run_start(folder: Path) -> dict:

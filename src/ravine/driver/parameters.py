@@ -33,11 +33,11 @@ def partition(params: Params, trainable: Any, bounds: Any, dtype: str) -> tuple[
     Raises ValueError/TypeError when nothing is trainable, a leaf is complex, or a prefix does not fit.
     """
     mask = _mask(params, trainable)
-    _warn_python_floats(params)
     moving, frozen = eqx.partition(params, mask)
     leaves = jax.tree.leaves(moving)
     if not leaves:
-        raise ValueError("params: there is nothing to train; no floating-point array leaf is marked trainable.")
+        raise ValueError(f"params: there is nothing to train; {_why_nothing(params, trainable)}")
+    _warn_python_floats(params)
     for path, leaf in jax.tree_util.tree_leaves_with_path(moving):
         if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
             where = jax.tree_util.keystr(path)
@@ -105,12 +105,25 @@ def _is_end(x: Any) -> bool:
     return x is None or isinstance(x, (int, float)) or is_array(x)
 
 
+def _why_nothing(params: Params, trainable: Any) -> str:
+    flat, _ = jax.tree_util.tree_flatten_with_path(params)
+    if any(is_inexact(x) for _, x in flat):
+        return f"no floating-point array leaf is marked trainable by trainable={trainable!r}."
+    found = ", ".join(f"params{jax.tree_util.keystr(path)}: {_kind(x)}" for path, x in flat[:3]) or "it is empty"
+    more = f" and {len(flat) - 3} more" if len(flat) > 3 else ""
+    return f"no leaf is an array of floating-point numbers ({found}{more}); write jnp.asarray(1.0) for a number."
+
+
+def _kind(x: Any) -> str:
+    return f"an array of {x.dtype}" if is_array(x) else f"a Python {type(x).__name__}"
+
+
 def _warn_python_floats(params: Params) -> None:
     flat, _ = jax.tree_util.tree_flatten_with_path(params)
-    names = [jax.tree_util.keystr(path) for path, x in flat if isinstance(x, float) and not is_array(x)]
-    # Modules keep hyper-parameters as Python floats; in a plain container a float looks like a parameter.
-    plain = [n for n in names if "." not in n]
+    names = [(jax.tree_util.keystr(path), x) for path, x in flat if isinstance(x, float) and not is_array(x)]
+    # Modules keep hyper-parameters as Python floats; in a plain container a float looks like a parameter, and an
+    # integer like a size.
+    plain = [(name, x) for name, x in names if "." not in name]
     if plain:
-        warn(
-            f"params{plain[0]} is a Python float and is held fixed; write jnp.asarray(...) to train it.",
-        )
+        name, x = plain[0]
+        warn(f"params{name} is a Python float and is held fixed; write jnp.asarray({x}) to train it.")

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from ..linearization import curvature_is_semidefinite, dims
 from ..method import Method, refusal
@@ -63,6 +64,11 @@ class Request:
 def prepare(request: Request) -> Loop:
     """The loop, ready to compile. Raises TypeError or ValueError with a sentence for anything that cannot run."""
     objective, params, dtype = request.objective, request.params, request.precision
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((objective, params))):
+        raise TypeError(
+            "minimize and solve run on the host, with clocks and files, and cannot be traced by jit, vmap or grad; "
+            "call them outside, or use a method's own init and step inside."
+        )
     if not isinstance(objective, Objective):
         raise TypeError(
             f"objective: got {type(objective).__name__}; wrap it as LeastSquares({{'name': Term(fn, points)}}), "
@@ -76,7 +82,7 @@ def prepare(request: Request) -> Loop:
     plan, sampler = as_plan(request.method), as_sampler(request.sampler)
     free, lift = partition(params, request.trainable, request.bounds, dtype)
     bound = cast(bound_objective(objective, lift), dtype)
-    rows = _count_rows(bound, free)
+    rows = _count_rows(bound, free, dtype)
     if dtype == "float64":
         warn_rounding(bound, free, objective, params)
     methods = tuple(floats_to_arrays(m, dtype) for m in plan.stages(bound, free))
@@ -121,20 +127,24 @@ def _check_calls(request: Request) -> None:
             raise TypeError(f"{name}: must be callable; got {fn!r}.")
     if not (isinstance(request.callbacks, Iterable) and all(map(callable, request.callbacks))):
         raise TypeError(f"callbacks: give a list of functions fn(row, params); got {request.callbacks!r}.")
+    if not isinstance(request.checkpoint, str | Path | None):
+        raise TypeError(f"checkpoint: give the path of a folder; got {request.checkpoint!r}.")
     if request.checkpoint is not None and Path(request.checkpoint).is_file():
         raise ValueError(f"checkpoint={str(request.checkpoint)!r} is a file; give a folder.")
 
 
-def _count_rows(bound: Objective, free: Params) -> int | None:
+def _count_rows(bound: Objective, free: Params, dtype: str) -> int | None:
     """N, the residual rows of all terms, from shapes alone; None without terms.
 
-    Raises ValueError for a function of the wrong shape: a matrix per row would be summed along the wrong axis.
+    Raises ValueError for a function of the wrong shape, since a matrix per row would be summed along the wrong axis,
+    and of lower precision than the run: it has thrown away what the run is about.
     """
     terms: dict[str, Any] = getattr(bound, "parts", {})
     if isinstance(bound, Scalar):
         out = jax.eval_shape(lambda p: bound.fn(p, bound.batch), free)
         if not _is_real(out) or out.size != 1:
             raise ValueError(f"Scalar: fn must return one real number; got {_describe(out)}.")
+        _check_precision("Scalar: fn", out, dtype)
     total = 0
     for name, term in terms.items():
         out = jax.eval_shape(lambda p, t=term: _raw_outputs(t, p), free)
@@ -144,8 +154,19 @@ def _count_rows(bound: Objective, free: Params) -> int | None:
             raise ValueError(f"term {name!r}: its function must return a real array of shape {what}; got {got}.")
         if term.coupled:
             _check_coupled(name, term, out.shape[0])
+        if not out.size:
+            raise ValueError(f"term {name!r}: its function returns no numbers, shape {out.shape}; leave the term out.")
+        _check_precision(f"term {name!r}: its function", out, dtype)
         total += out.size
     return total if terms else None
+
+
+def _check_precision(who: str, out: Any, dtype: str) -> None:
+    if jnp.finfo(out.dtype).bits < jnp.finfo(dtype).bits:
+        raise ValueError(
+            f"{who} returns {out.dtype} in a {dtype} run, so it converts somewhere; leave out the conversion (an "
+            "astype, say), or run with precision='float32'."
+        )
 
 
 def _check_coupled(name: str, term: Term, m: int) -> None:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..method import Method
 from ..model import Model
 from ..problem import Points, Problem
 from ..records import make_folder, remove_empty
@@ -99,7 +100,7 @@ def solve(
         budget=Budget() if budget is None else budget,
         target=target,
         sampler=as_sampler(sampler),
-        sizes=dict(sizes or {}),
+        sizes=_sizes(sizes),
         every=every,
         precision=precision,
         folder=None if out is None else empty(Path(out)),
@@ -128,6 +129,9 @@ def carry_out(
 
     `execute` carries out the request; the optimizers of other libraries bring their own.
     """
+    if not isinstance(model, Model):
+        hint = " (the method is the third argument: write method=...)" if isinstance(model, Method | str) else ""
+        raise TypeError(f"model={model!r}: give a ravine Model, such as rv.models.MLP(2, 1){hint}.")
     with scope(check(call["precision"])):
         objective = problem.objective(model, problem.sample(call["seed"], call["sizes"]))
         parts = {"problem": problem, "model": model, "method": method}
@@ -156,6 +160,12 @@ def carry_out(
             fields=lambda params: picture(problem, model, params),
         )
         return _run(request, resumed, execute)
+
+
+def _sizes(sizes: Any) -> dict[str, int]:
+    if not isinstance(sizes, Mapping | None):
+        raise TypeError(f"sizes={sizes!r}: give a dictionary {{equation: number of points}}.")
+    return dict(sizes or {})
 
 
 def _configuration(call: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import jax
+import numpy as np
+
 from .engine import MAX_NO_DESCENT, MAX_REJECTED, MAX_TINY
 from .loop import Loop
 from .setup import End
@@ -14,6 +17,7 @@ FLOOR = 10.0  # q above this: the points, not the optimizer, limit the error
 _RESOLVED = 1e-24  # fresh residuals this far (squared) below their start are rounding
 _ROUNDING = 1e-13  # a predicted decrease below this fraction of the loss cannot be told from rounding
 _VANISHED = 1e-9  # a gradient that has fallen to this fraction: where steps fail, it is rounding that fails them
+FEW = 20  # steps of which no trend can be read
 _NOTHING_LEFT = "A lower error needs a larger network or more points, not more steps."
 
 
@@ -85,6 +89,14 @@ def _target(loop: Loop, end: End) -> Verdict:
 
 
 def _gradient(loop: Loop, end: End) -> Verdict:
+    first = loop.rows[0] if loop.rows else {}
+    if first.get("grad_norm") == 0 and first.get("loss"):
+        text = f"The gradient is exactly 0 at the starting parameters, so nothing can be trained: {_state(loop)}."
+        return Verdict(
+            "stalled",
+            text,
+            "Does the loss depend on the parameters that are trained? If so, start from others, not all 0.",
+        )
     text = f"The gradient vanishes to rounding at step {loop.k}: {_state(loop)}."
     return Verdict("converged", text, _NOTHING_LEFT)
 
@@ -142,9 +154,22 @@ def _nonfinite_start(loop: Loop, end: End) -> Verdict:
     ]
     where = f" in the term{'s' if len(bad) > 1 else ''} {', '.join(bad)}" if bad else ""
     text = f"The loss or its gradient is not finite at the starting parameters (loss {end.numbers['value']}){where}."
+    if given := _not_finite(loop):
+        return Verdict("failed", f"{text} {given}", "Give finite numbers.")
     return Verdict(
         "failed", text, "Evaluate each residual at the start: a division by zero, a logarithm or a square root?"
     )
+
+
+def _not_finite(loop: Loop) -> str | None:
+    """Which of what was given is no number: parameters or points."""
+    terms: dict[str, Any] = getattr(loop.objective, "parts", {})
+    given = {"params": loop.params} | {f"the points of the term {name!r}": term.points for name, term in terms.items()}
+    for what, tree in given.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            if not np.all(np.isfinite(np.asarray(leaf))):
+                return f"There are numbers that are not finite in {what}{jax.tree_util.keystr(path)}."
+    return None
 
 
 def _nonfinite(loop: Loop, end: End) -> Verdict:
@@ -155,13 +180,17 @@ def _nonfinite(loop: Loop, end: End) -> Verdict:
 
 
 def _budget(loop: Loop, end: End) -> Verdict:
-    unit = {"seconds": " s", "wall": " s of wall time", "steps": " steps", "evaluations": " evaluations"}
-    spent = f"{end.numbers['amount']:g}{unit[end.numbers['which']]}"
+    amount, which = end.numbers["amount"], end.numbers["which"]
+    one = {"steps": "step", "evaluations": "evaluation"}.get(which)
+    unit = {"seconds": "s", "wall": "s of wall time"}.get(which) or (one if amount == 1 else f"{one}s")
+    spent = f"{amount:g} {unit}"
     missed = _missed(loop)
     text = f"Budget of {spent} spent at step {loop.k}{missed}: {_state(loop)}{_trend(loop)}."
     fall = _fall(loop)
     if fall is None:
         return Verdict("budget", text, "Read the gradient norm in the record: while it falls, a larger budget helps.")
+    if fall < 2 and loop.k < FEW:
+        return Verdict("budget", text, "So few steps show no trend: give a larger budget.")
     if fall < 2:
         return Verdict("budget", text, "More of the same will not help; switch method (stages such as 'adam:500+lm').")
     return Verdict("budget", text, "The loss is still falling: a larger budget helps.")

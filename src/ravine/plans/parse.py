@@ -29,6 +29,11 @@ def parse(spec: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> 
             raise ValueError(f"method {spec!r}: a stage has no name; write for example 'adam:500+lm'.")
         if name.strip().lower() == "auto":
             raise ValueError(f"method {spec!r}: 'auto' chooses for a whole run and cannot be a stage.")
+        if "/" in name:
+            raise ValueError(
+                f"method {spec!r}: is of another library, which `ravine solve` and `ravine compare` run, and in Python "
+                "ravine.rivals.solve_with."
+            )
         entry = find("methods", name)
         method = _construct(entry.load(), options.get(entry.name, {}))
         if not colon:

@@ -189,6 +189,8 @@ def load_run(folder: Path | str) -> RunRecord:
     meta = _read_object(path)
     if meta.get("format") != FORMAT:
         raise ValueError(f"`{path}` has format {meta.get('format')!r}; this version of ravine reads format {FORMAT}.")
+    if not isinstance(meta.get("final"), dict | None):
+        raise ValueError(f"`{path}` is not a record of a run: its entry `final` is not an object.")
     absent = [key for key in REQUIRED if key not in meta]
     if absent:
         raise ValueError(f"`{path}` is not a record of a run: it lacks {', '.join(absent)}.")
@@ -241,6 +243,8 @@ def _read_fields(path: Path) -> tuple[Fields | None, list[str]]:
 
 def _not_a_run(folder: Path) -> str:
     """The sentence for a folder without run.json; the nearest run folder is looked for inside, then beside."""
+    if folder.is_file() and (folder.parent / "run.json").is_file():
+        return f"`{folder}` is a file of a run; name its folder, `{folder.parent}`."
     what = "holds no run.json" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
     if (folder / "compare.json").is_file():
         return f"`{folder}` is a comparison, not a run; name one of the runs in it."
