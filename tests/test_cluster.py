@@ -213,6 +213,29 @@ def test_what_a_worker_raises_is_a_row(tmp_path, error, said):
     assert load_run(task.folder).status == "failed" and load_run(task.folder).reason.startswith(said)
 
 
+@pytest.mark.parametrize("status", ["lost", "pending", "finished"])
+def test_results_that_were_lost_with_their_worker_are_made_again(tmp_path, status, monkeypatch):
+    """The worker died after the run had ended and before its files were here; the scheduler lives."""
+    (task,) = tasks(tmp_path, 0)
+    monkeypatch.setattr(cluster, "FETCH", 0.01)
+
+    def result(timeout):
+        raise TimeoutError
+
+    released = []
+    future = SimpleNamespace(status=status, result=result, done=lambda: True, release=lambda: released.append(1))
+    comparison = cluster._Comparison(SimpleNamespace(status="running"), None, Limits())
+    comparison.flying["k"] = cluster._Flight(task, future, "tcp://w")
+    comparison.events.put(("k", None))
+    comparison._next(1.0)
+    waiting = deque()
+    comparison._repeat(waiting, {"tcp://w": 1})  # even if a worker of that address is there again
+    assert list(waiting) == [task] and released and not comparison.flying and not comparison.adrift
+    comparison.client.status = "closed"
+    with pytest.raises(cluster._Lost):
+        comparison._land(task, future)
+
+
 def test_only_the_workers_that_are_fit_get_runs(tmp_path):
     """One has other code, one has no ravine: the third makes all runs, and the comparison loses none."""
     (tmp_path / "preload.py").write_text(

@@ -15,8 +15,10 @@ from ravine.driver.budget import Budget
 from ravine.driver.precision import cast
 from ravine.objective import Composite, Scalar, Term
 from ravine.problems import DeepRitz2D, Poisson2D
+from ravine.records import next_recorded
 from ravine.report import load_run
 from ravine.report.sections import notes
+from ravine.rivals import library, track
 from ravine.rivals.library import library_of
 from ravine.rivals.race import execute, solve_with
 from ravine.rivals.track import Track
@@ -98,6 +100,20 @@ def test_budgets_and_targets_end_a_run(name):
     met = solve_with(name, PROBLEM, MODEL, budget=Budget(steps=500), target=0.99 * start)
     assert met.status == "reached_target" and met.final["metrics.l2"] <= 0.99 * start and met.steps < 500
     assert all(row["metrics.l2"] > 0.99 * start for row in met.rows[:-1]), "it ends at the first row that meets it"
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_a_budget_of_evaluations_ends_at_the_same_step_however_calls_are_cut(seconds, monkeypatch):
+    monkeypatch.setattr(track, "_CALL_SECONDS", seconds)
+    run = solve_with("optax/adam", PROBLEM, MODEL, budget=Budget(evaluations=3 * 251))
+    assert run.status == "budget" and run.steps == next_recorded(250) > 251
+
+
+def test_an_old_library_is_not_taken_for_the_one_that_is_needed(monkeypatch):
+    monkeypatch.setitem(library.LIBRARIES, "scipy", library.LIBRARIES["scipy"]._replace(least=(99, 1)))
+    with pytest.raises(library.NotInstalled, match=r"scipy/trf needs scipy, and 1\..* is here, which is too old"):
+        library.require("scipy/trf")
+    assert not library.LIBRARIES["scipy"]._replace(least=(1, 9)).too_old, "1.17 is newer than 1.9"
 
 
 def test_a_rival_that_stops_by_itself_says_so_in_its_own_words():

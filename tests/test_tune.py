@@ -147,7 +147,7 @@ def test_an_absent_library_is_asked_once_and_again_when_gone_on(tmp_path):
 
 def test_nothing_to_tune_costs_nothing_and_says_why(tmp_path):
     runner = Runner()
-    found = tune(tasks(tmp_path, "scipy/bfgs"), tmp_path, Rule(5, 3), runner)
+    found = tune(tasks(tmp_path, "optimistix/bfgs"), tmp_path, Rule(5, 3), runner)
     assert runner.made == [] and found[0].settings == {}
     assert found[0].tuning["made"] == 0 and "stopping tests" in found[0].tuning["why"]
     by_hand = {"sgd": {"learning_rate": "0.1", "momentum": "0.5"}}
@@ -230,8 +230,8 @@ def test_the_score_of_a_run():
 
 
 def test_the_two_rules_are_told_apart_also_where_tuning_ends_at_the_defaults(tmp_path):
-    plain = tasks(tmp_path, "scipy/bfgs")[0]
-    (same, _) = tune(tasks(tmp_path, "scipy/bfgs"), tmp_path, Rule(5, 3), Runner())
+    plain = tasks(tmp_path, "optimistix/bfgs")[0]
+    (same, _) = tune(tasks(tmp_path, "optimistix/bfgs"), tmp_path, Rule(5, 3), Runner())
     assert same.settings == plain.settings and key_of(same) != key_of(plain)
     cheaper = dataclasses.replace(same, tuning=same.tuning | {"seconds": 1.0})
     assert key_of(cheaper) == key_of(same), "what tuning cost does not make another run"
@@ -242,7 +242,7 @@ def test_the_two_rules_are_told_apart_also_where_tuning_ends_at_the_defaults(tmp
         ended(task, 1e-3)
         found.append(record_of(task.folder))
         assert found[-1]["key"] == key_of(task)
-    assert [r["rival"] for r in found] == ["scipy/bfgs", "scipy/bfgs (tuned=5 trials of 3 seeds)"]
+    assert [r["rival"] for r in found] == ["optimistix/bfgs", "optimistix/bfgs (tuned=5 trials of 3 seeds)"]
     both = conclude(found)
     assert [r.method for r in both.results] == [r["rival"] for r in found] and both.rule.startswith("mixed: ")
     assert conclude(found[:1]).rule == tuned.DEFAULTS_ONLY and conclude(found[:1]).tuning is None
@@ -266,3 +266,10 @@ def test_one_method_tuned_on_two_problems_stays_one_method(tmp_path):
     assert sheet.rows[1] == ("burgers1d", "adam", 20, 1, 1e-2, 1e-3, 60.0, 90.0, "learning_rate=0.03")
     said = "adam on poisson2d: 20 trials (1 without a result), 60 s, with compilation 90 s; error 0.01 to 0.001 with "
     assert tuned.sentences(sheet.rows)[0] == said + "learning_rate=0.01."
+
+
+def test_a_trial_that_was_stopped_is_no_score_and_ends_the_tuning(tmp_path):
+    """Its machine was not fit, or somebody ended its process: --continue makes it again."""
+    runner = Runner(status=lambda task: "interrupted" if task.settings else "budget")
+    assert tune(tasks(tmp_path, "adam"), tmp_path, Rule(3, 1), runner) is None
+    assert [line["trial"] for line in listed(tmp_path)] == [0], "the default, which has a score"

@@ -48,6 +48,20 @@ def dims(objective, params: Params) -> Dims:
     return Dims(sum(math.prod(z.shape) for z in outputs), size)
 
 
+def more_sweeps(objective, params: Params) -> int:
+    """Row evaluations that forming J takes beyond three a row, from shapes alone.
+
+    A point with k rows takes k pull-backs, 1 + 2k evaluations of itself; a coupled term takes as many of all its points
+    as it has rows, or as there are parameters, if these are fewer.
+    """
+    extra, size = 0, dims(objective, params).params
+    for term in objective.parts.values():
+        rows = math.prod(jax.eval_shape(term.outputs, params).shape)
+        pulls = min(rows, size) if term.coupled else rows // term.n
+        extra += 2 * (pulls - 1) * rows
+    return extra
+
+
 def dense_footprint(n: int, p: int, dual: bool = False) -> int:
     """Numbers held by a dense Gauss-Newton step: J or one chunk of it, the Gram or kernel matrix and two factors."""
     return min(n * p, WHOLE_BYTES // 8) + 3 * (n * n if dual else p * p)
@@ -142,20 +156,14 @@ class Linearization:
         """Counts of a gradient and of J, beyond the value. `kernel`: it is for `kernel()`, which above the cap sends
         each row forward through all points. `passes`: how often J is formed where it is above the cap.
 
-        A point with k rows takes k pull-backs, 1 + 2k evaluations of itself, and not the 3 of a single row. The
-        gradient is a product where J is whole and holds the residual's rows.
+        The gradient is a product where J is whole and holds the residual's rows.
         """
-        extra = 0
-        for name, term in self._terms():
-            m, c = self._z[name].shape
-            pulls = min(m * c, self.dims.params) if term.coupled else c
-            extra += 2 * (pulls - 1) * m * c
         passes = 1 if self.whole else passes
         return counts(
             jvp=self.dims.rows if kernel and not self.whole else 0,
             vjp=0 if self.has_residual and self.whole else 1,
             rows=passes * self.dims.rows,
-            batch=passes * extra,
+            batch=passes * more_sweeps(self.objective, self.params),
         )
 
     # -- products with J ---------------------------------------------------------------------------------------

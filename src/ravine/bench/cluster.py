@@ -18,6 +18,7 @@ import uuid
 import warnings
 from collections import Counter, deque
 from collections.abc import Generator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ from .task import Task
 
 PATIENCE = 10.0  # seconds to reach the scheduler
 CLOSING = 2.0  # seconds to part from it, which take their full length where it is gone
+FETCH = 30.0  # seconds for the result of a run that has ended, after which its worker is taken for lost with it
 LOOK = 2.0  # seconds between two looks at the workers while nothing is heard
 INSTALL = "pip install 'dask[distributed]>=2026.8'"
 
@@ -185,6 +187,7 @@ class _Comparison:
         self.flying: dict[str, _Flight] = {}  # by key
         self.events: queue.Queue[tuple[str, str | None]] = queue.Queue()  # key, and a row as text or None at the end
         self.asked: dict[str, str | None] = {}  # {address of a worker: why it is not fit}
+        self.adrift: set[str] = set()  # keys of runs whose results were lost with their worker
         self.lost = Counter[str]()  # {folder of a run: workers that were lost with it}
         self.allowed = int(config.get("distributed.scheduler.allowed-failures"))
         self.submitted, self.alone = 0, False
@@ -251,8 +254,9 @@ class _Comparison:
     def _repeat(self, waiting: deque[Task], there: dict[str, int]) -> None:
         """Take back the runs whose worker has gone; Dask would wait for this very worker."""
         for key, (task, future, address) in list(self.flying.items()):
-            if address in there or future.done():
+            if key not in self.adrift and (address in there or future.done()):
                 continue
+            self.adrift.discard(key)
             del self.flying[key]
             future.release()
             self.lost[task.folder] += 1
@@ -289,19 +293,25 @@ class _Comparison:
             self.listener(task, {"event": "row", "row": json.loads(row)})
         else:
             event = self._land(task, future)
+            if event is None:
+                self.adrift.add(key)
+                return
             del self.flying[key]
             future.release()
             self.listener(task, event)
 
-    def _land(self, task: Task, future: Any) -> dict[str, Any]:
-        """The closing event of a run whose Dask task is over, with its files in its folder."""
+    def _land(self, task: Task, future: Any) -> dict[str, Any] | None:
+        """The closing event of a run whose Dask task is over, with its files in its folder; None where its worker was
+        lost before they were fetched. Dask would wait for this very worker."""
         if future.status == "error":
             return _give_up(task, future.exception())
-        if future.status != "finished":
-            raise _Lost
         try:
-            answer: Answer = future.result()
+            if future.status != "finished":
+                raise TimeoutError
+            answer: Answer = future.result(timeout=FETCH)
         except Exception as error:  # not of the run, for that has ended well
+            if self.client.status == "running" and isinstance(error, (TimeoutError, CancelledError)):
+                return None
             raise _Lost from error
         folder = Path(task.folder)
         for name, content in answer.files.items():

@@ -76,9 +76,13 @@ def _count(low: int, high: int, log: bool = True) -> Range:
 
 _ARMIJO, _FIXED = ("rule", "armijo"), ("rule", "fixed")
 _OWN_RATE = ("learning_rate", "none")
-_SEARCH = {"first_step": _scale(1e-2, 1e1), "c2": Range(0.1, 0.95)}
+_SEARCH: dict[str, Range | Choice] = {"first_step": _scale(1e-2, 1e1), "c2": Range(0.1, 0.95)}
 _STOPPING = "its settings are stopping tests, which are at rounding"
-_LIBRARY = "its library leaves nothing to set but its line search, which stays as the library has it"
+_JNO: dict[str, Range | Choice] = {
+    "adam": _count(0, 4000, log=False),
+    "learning_rate": _scale(1e-4, 1e-1),
+    "scale_init_precond": Choice(("true", "false")),
+}
 
 _SPACES: dict[str, Space] = {
     # -- ours ----------------------------------------------------------------------------------------------------------
@@ -142,7 +146,7 @@ _SPACES: dict[str, Space] = {
     "asntr": Space({"radius": _scale(1e-2, 1e2), "batch": _count(8, 512), "growth": Range(1.1, 4.0)}),
     # -- rivals --------------------------------------------------------------------------------------------------------
     "scipy/trf": Space({"scale": Choice(("none", "jac"))}),
-    "scipy/bfgs": Space({}, _STOPPING),
+    "scipy/bfgs": Space({"c2": _SEARCH["c2"]}),
     "scipy/lbfgsb": Space({"memory": _count(5, 200)}),
     "optax/adam": Space(
         {"learning_rate": _scale(1e-4, 1e-1), "decay_rate": Range(0.5, 1.0), "decay_steps": _count(100, 20000)}
@@ -150,14 +154,14 @@ _SPACES: dict[str, Space] = {
     "optax/lbfgs": Space({"memory": _count(5, 200)}),
     "optimistix/lm": Space({}, _STOPPING + ", and the way in which its Jacobian is formed changes none of its steps"),
     "optimistix/bfgs": Space({}, _STOPPING),
-    "jaxopt/lm": Space({"damping": _scale(1e-8, 1e0), "linear_solver": Choice(("qr", "cholesky", "lu"))}),
+    "jaxopt/lm": Space({"damping": _scale(1e-8, 1e0)}),
     "jaxopt/lbfgs": Space({"memory": _count(5, 200)}),
-    "jno/ssbroyden": Space({"adam": _count(0, 4000, log=False), "learning_rate": _scale(1e-4, 1e-1)}),
-    "jno/ssbfgs": Space({"adam": _count(0, 4000, log=False), "learning_rate": _scale(1e-4, 1e-1)}),
-    "jinns/ssbroyden": Space({}, _LIBRARY),
+    "jno/ssbroyden": Space(_JNO),
+    "jno/ssbfgs": Space(_JNO),
+    "jinns/ssbroyden": Space({}, "its library leaves nothing to set but another line search"),
     "jinns/ngd": Space({"gram_reg": _scale(1e-10, 1e-2)}),
-    "scimba/ssbroyden": Space({}, _LIBRARY),
-    "scimba/ssbfgs": Space({}, _LIBRARY),
+    "scimba/ssbroyden": Space({"wolfe_c2": _SEARCH["c2"]}),
+    "scimba/ssbfgs": Space({"wolfe_c2": _SEARCH["c2"]}),
     "scimba/eng": Space({"regularization": _scale(1e-10, 1e-2), "adaptive": Choice(("false", "true"))}),
     "scimba/anagram": Space({"threshold": _scale(1e-10, 1e-1)}),
     "deepxde/adam": Space({"learning_rate": _scale(1e-4, 1e-1)}),

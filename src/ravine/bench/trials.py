@@ -45,6 +45,11 @@ class Trial:
         return not self.left
 
     @property
+    def undone(self) -> bool:
+        """Whether one of its runs has no result, and could have one if it were made again."""
+        return any(s not in FINISHED and s != "not_installed" for s in (self.found or {}).get("statuses", ()))
+
+    @property
     def score(self) -> float:
         """Infinite without a result."""
         return math.inf if self.found is None else float(self.found["score"])

@@ -100,6 +100,8 @@ def _round(studies: Sequence[_Study], store: Store, runner: Runner, say: Callabl
 
     if todo and not runner([task for trial in dict.fromkeys(todo.values()) for task in trial.tasks], listen):
         return False
+    if any(trial.undone for _, trial in asked):  # a run was stopped, or its machine was not fit: no score
+        return False
     for study, trial in asked:
         study.tell(trial)
         say(study.line(trial))

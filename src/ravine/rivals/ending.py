@@ -56,7 +56,7 @@ def _stopped(track: Track, end: Ended) -> Verdict:
     text = f"{track.name} stopped by itself at step {track.k} ({message}): {_state(track)}."
     if status == "converged":
         text = text[:-1] + f"; the gradient has fallen to {relative:.1e} of its start."
-    return Verdict(status, text, "Its tolerances are at rounding already; use another method from here.")
+    return Verdict(status, text, "Use another method from here, unless its tolerances were set by hand.")
 
 
 def _nonfinite(track: Track, end: Ended) -> Verdict:

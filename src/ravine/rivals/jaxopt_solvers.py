@@ -47,10 +47,10 @@ class JaxoptLM(Stepped):
         solver._jac_fun = view.jacobian
 
         def work(old, new):
-            # Taken or not, a step evaluates its trial twice.
-            return counts(residual=2, rows=view.rows or 0, solves=1)
+            # Taken or not, a step evaluates its trial twice, at one point and in one program: XLA makes that once.
+            return counts(residual=1, solves=1, **view.jacobian_work)
 
-        return stepped(solver)._replace(work=work, initial={"residual": 1, "rows": view.rows or 0})
+        return stepped(solver)._replace(work=work, initial={"residual": 1, **view.jacobian_work})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,6 +22,7 @@ class _SelfScaled(Stepped):
     counted: ClassVar[bool] = True
     adam: int = 0
     learning_rate: float = 1e-3
+    scale_init_precond: bool = True
 
     def __post_init__(self):
         positive(self.name, learning_rate=self.learning_rate)
@@ -31,7 +32,8 @@ class _SelfScaled(Stepped):
     def solver(self, view: View) -> Solver:
         from jno import optimizers
 
-        return searched(view, getattr(optimizers, self.transformation)(), searches)
+        method = getattr(optimizers, self.transformation)(scale_init_precond=self.scale_init_precond)
+        return searched(view, method, searches)
 
     def phases(self, view: View) -> list[tuple[Solver, int | None]]:
         first: list[Any] = [(adam(view, self.learning_rate), self.adam)] if self.adam else []

@@ -38,9 +38,9 @@ class OptimistixLM(Stepped):
 
         rows = view.residual_with_jacobian if self.jacobian == "rows" else view.residual
         solver = optimistix.LevenbergMarquardt(rtol=_TOLERANCE, atol=_TOLERANCE)
-        # A step evaluates the residual at its trial and linearises it there; N rows either way.
-        n = view.rows or 0
-        return stepped(solver, view, rows, lambda old, new: counts(residual=1, rows=n, solves=1))
+        # A step evaluates the residual at its trial and linearises it there, left alone by a sweep for each parameter.
+        jacobian = view.jacobian_work if self.jacobian == "rows" else {"jvp": view.start.size}
+        return stepped(solver, view, rows, lambda old, new: counts(residual=1, solves=1, **jacobian))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -114,8 +114,10 @@ def execute(rival: Rival, request: Request) -> Run:
 
 def _load(rival: Rival) -> None:
     """Import the library, outside every clock; what it prints goes to stderr."""
+    library = require(rival.name)
     with contextlib.redirect_stdout(sys.stderr):
-        import_module(require(rival.name).module)
+        for module in (library.module, *library.loads):
+            import_module(module)
 
 
 def _run(rival: Rival, track: Track) -> Ended:

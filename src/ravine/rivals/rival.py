@@ -49,3 +49,10 @@ def positive(name: str, **values: float) -> None:
     for option, value in values.items():
         if not value > 0:
             raise ValueError(f"{name}: {option}={value!r} must be positive.")
+
+
+def nonnegative(name: str, **values: float) -> None:
+    """Raises ValueError, one sentence, if a value is negative."""
+    for option, value in values.items():
+        if not value >= 0:
+            raise ValueError(f"{name}: {option}={value!r} must not be negative.")

@@ -22,6 +22,7 @@ from .view import View
 _OPTIMIZERS = "scimba_jax.nonlinear_approximation.optimizers"
 
 
+@dataclasses.dataclass(frozen=True)
 class _SelfScaled(Stepped):
     """A quasi-Newton method of scimba by its class name.
 
@@ -31,6 +32,11 @@ class _SelfScaled(Stepped):
     """
 
     optimizer: ClassVar[str]
+    wolfe_c2: float = 0.9
+
+    def __post_init__(self):
+        if not 1e-4 < self.wolfe_c2 < 1:  # scimba's wolfe_c1
+            raise ValueError(f"{self.name}: wolfe_c2={self.wolfe_c2!r} must lie between 1e-4 and 1.")
 
     def solver(self, view: View) -> Solver:
         from scimba_jax.nonlinear_approximation.optimizers import native_optimizers
@@ -38,7 +44,8 @@ class _SelfScaled(Stepped):
         cls = getattr(native_optimizers, self.optimizer)
 
         def build(theta, data):
-            return native_optimizers.optimize_pytree(cls, theta, lambda point: view.value(point, data))
+            objective = lambda point: view.value(point, data)  # noqa: E731
+            return native_optimizers.optimize_pytree(cls, theta, objective, wolfe_c2=self.wolfe_c2)
 
         def init(theta, data):
             return build(theta, data).state, jnp.zeros((), theta.dtype), jnp.zeros_like(theta), jnp.array(False)

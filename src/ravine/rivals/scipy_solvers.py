@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..types import Structure
-from .rival import Rival, positive
+from .rival import Rival, nonnegative, positive
 from .track import Track
 from .view import View
 
@@ -64,11 +64,17 @@ class SciPyBFGS(_Minimize):
     call: ClassVar[str] = "scipy.optimize.minimize(method='BFGS', jac=True)"
     source: ClassVar[str] = _DOCS + "optimize.minimize-bfgs.html"
     method: ClassVar[str] = "BFGS"
+    c2: float = 0.9
     gtol: float = 0.0
     xrtol: float = 0.0
 
+    def __post_init__(self):
+        nonnegative(self.name, gtol=self.gtol, xrtol=self.xrtol)
+        if not 1e-4 < self.c2 < 1:  # SciPy's c1
+            raise ValueError(f"{self.name}: c2={self.c2!r} must lie between 1e-4 and 1.")
+
     def options(self) -> dict[str, Any]:
-        return {"gtol": self.gtol, "xrtol": self.xrtol, "maxiter": sys.maxsize}
+        return {"c2": self.c2, "gtol": self.gtol, "xrtol": self.xrtol, "maxiter": sys.maxsize}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +92,7 @@ class SciPyLBFGSB(_Minimize):
 
     def __post_init__(self):
         positive(self.name, memory=self.memory, max_search=self.max_search)
+        nonnegative(self.name, ftol=self.ftol, gtol=self.gtol)
 
     def options(self) -> dict[str, Any]:
         tolerances = {"ftol": self.ftol, "gtol": self.gtol}
@@ -112,14 +119,15 @@ class SciPyTRF(Rival):
         from scipy.optimize import least_squares
 
         residual, jacobian = view.on_host(view.residual), view.on_host(view.jacobian)
-        calls = {"residual": 0, "rows": 0, "solves": 0}
+        calls = {"residual": 0, "rows": 0, "batch": 0, "solves": 0}
 
         def rows(theta: np.ndarray) -> np.ndarray:
             calls["residual"] += 1
             return residual(theta)
 
         def slopes(theta: np.ndarray) -> np.ndarray:
-            calls["rows"] += view.rows or 0
+            for name, count in view.jacobian_work.items():
+                calls[name] += count
             return jacobian(theta)
 
         def callback(intermediate_result: Any) -> None:

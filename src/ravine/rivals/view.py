@@ -15,7 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from ..linearization import Linearization, dims
+from ..linearization import Linearization, dims, more_sweeps
 from ..objective import Objective
 from ..static import join, split
 from ..types import Params, Structure
@@ -31,7 +31,10 @@ class View:
         self.frozen, self.data = split(objective)
         self.start, self.unravel = ravel_pytree(params)
         self.structure = objective.structure
-        self.rows = dims(objective, params).rows if Structure.COMPOSITE in objective.structure else None
+        has_rows = Structure.COMPOSITE in objective.structure
+        self.rows = dims(objective, params).rows if has_rows else None
+        # Counts of one Jacobian, as `Linearization.work` has them.
+        self.jacobian_work = {"rows": self.rows or 0, "batch": more_sweeps(objective, params) if has_rows else 0}
 
     def _linear(self, theta: Float[Array, " P"], data: list) -> Linearization:
         return Linearization(join(self.frozen, data), self.unravel(theta))
