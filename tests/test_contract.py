@@ -18,7 +18,7 @@ from ravine import Budget, Structure, minimize
 from ravine.driver import engine
 from ravine.driver.precision import cast, floats_to_arrays
 from ravine.method import refusal
-from ravine.objective import LeastSquares, Term
+from ravine.objective import Composite, LeastSquares, Term
 from ravine.registry import find
 from ravine.types import Counts, Info, Status, Step
 
@@ -175,6 +175,15 @@ def test_nan_at_the_start_is_a_failure_and_moves_nothing(name):
     np.testing.assert_array_equal(run.params["w"], bad["w"])
 
 
+@pytest.mark.parametrize("name", ["lm", "gn", "engd", "hessianfree", "slm", "adam"])
+def test_nan_at_the_start_of_an_energy_is_a_failure_too(name):
+    """The second derivative of φ at NaN is no sign of φ."""
+    data = np.random.default_rng(0).normal(size=(12, 3))
+    energy = Composite({"e": Term(lambda p, x: x @ p, data)}, {"e": lambda z, x: jnp.logaddexp(0.0, z[0])})
+    run = minimize(energy, np.array([np.nan, 0.0, 1.0]), make(name), budget=Budget(steps=STEPS))
+    assert run.status == "failed" and "not finite at the starting parameters" in run.reason
+
+
 @every_method
 def test_float32(name):
     method = make(name)
@@ -195,7 +204,10 @@ def test_save_load_continue_is_exact(name, tmp_path):
     traces = len(engine.traces)
     half = minimize(FIT, start(), make(name), budget=Budget(steps=STEPS // 2), checkpoint=tmp_path)
     assert half.steps == STEPS // 2
-    whole = minimize(FIT, start(), make(name), budget=Budget(steps=STEPS), checkpoint=tmp_path)
+    told = []
+    hear = lambda row, params: told.append(row["step"])  # noqa: E731
+    whole = minimize(FIT, start(), make(name), budget=Budget(steps=STEPS), checkpoint=tmp_path, callbacks=[hear])
+    assert told == list(range(STEPS // 2, STEPS)), "it went on, and did not begin again"
     assert steady(whole.rows) == steady(run.rows)
     for k in run.params:
         np.testing.assert_array_equal(whole.params[k], run.params[k])

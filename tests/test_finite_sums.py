@@ -73,6 +73,13 @@ def test_saga_keeps_the_rate_of_its_theorem(storage):
     assert bound[-1] < 1e-2 * first and np.all(found <= bound)
 
 
+def value_on(rows, w):
+    """½ mean (aᵀw − y)² over some rows of OBJECTIVE, in NumPy."""
+    points = OBJECTIVE.parts["fit"].points
+    a, y = (np.asarray(points[k])[np.asarray(rows)] for k in ("a", "y"))
+    return np.mean((a @ w - y) ** 2) / 2
+
+
 @pytest.mark.parametrize("snapshot", ["last", "random"])
 @pytest.mark.parametrize("cls", [SVRG, SARAH])
 def test_svrg_and_sarah_are_their_recurrence(cls, snapshot):
@@ -81,19 +88,21 @@ def test_svrg_and_sarah_are_their_recurrence(cls, snapshot):
     where, infos, _ = path_of(method, OBJECTIVE, ZERO, 23)
     keys = jax.random.split(jax.random.split(jax.random.key(11), 1)[0], 23)
     w, t, round_, picks = np.zeros(4), 0, [], set()
-    reference = direction = np.zeros(4)
+    reference, direction, stored = np.zeros(4), np.zeros(4), 0.0
     for k, key in enumerate(keys):
         np.testing.assert_allclose(where[k], w, rtol=0, atol=1e-12)
         for_batch, for_pick = jax.random.split(key)
         if t == 0:
-            v, round_ = gradient_on(OBJECTIVE, np.arange(N), w), []
+            v, value, round_ = gradient_on(OBJECTIVE, np.arange(N), w), value_on(np.arange(N), w), []
             pick = int(jax.random.randint(for_pick, (), 0, 5, jnp.int32))
             picks.add(pick)
         else:
             rows = draw(for_batch, {"fit": N}, {"fit": 3})["fit"]
             v = gradient_on(OBJECTIVE, rows, w) - gradient_on(OBJECTIVE, rows, reference) + direction
+            value = value_on(rows, w) - value_on(rows, reference) + stored
         if t == 0 or cls is SARAH:
-            reference, direction = w, v
+            reference, direction, stored = w, v, value
+        np.testing.assert_allclose(infos.value[k], value, rtol=1e-9)
         np.testing.assert_allclose(infos.grad_norm[k], np.linalg.norm(v), rtol=1e-9)
         round_.append(w)
         w = round_[pick] if snapshot == "random" and t == 4 else w - 0.3 * v
@@ -234,11 +243,13 @@ def test_directions_are_unbiased(method):
 def test_storm_is_its_recurrence():
     method = STORM(batch=2, learning_rate=0.3, offset=0.05, decay=6.0)
     where, infos, drawn = path_of(method, OBJECTIVE, ZERO, 40)
-    w, before, d, weight, squares = np.zeros(4), np.zeros(4), np.zeros(4), 1.0, 0.0
+    w, before, d, weight, squares, value = np.zeros(4), np.zeros(4), np.zeros(4), 1.0, 0.0, 0.0
     for k, rows in enumerate(drawn):
         np.testing.assert_allclose(where[k], w, rtol=0, atol=1e-12)
         g = gradient_on(OBJECTIVE, rows, w)
         d = g + (1 - weight) * (d - gradient_on(OBJECTIVE, rows, before))
+        value = value_on(rows, w) + (1 - weight) * (value - value_on(rows, before))
+        np.testing.assert_allclose(infos.value[k], value, rtol=1e-9)
         squares += g @ g
         rate = 0.3 / (0.05 + squares) ** (1 / 3)
         np.testing.assert_allclose(infos.scalars["weight"][k], weight, rtol=1e-12)

@@ -108,10 +108,8 @@ def test_the_first_trial_promises_the_change_of_the_last_step():
 def test_the_hager_zhang_truncation_acts_where_the_formula_is_very_negative():
     d, old = np.array([1.0, 0.0]), np.array([-1.0, 0.0])
     new = np.array([0.0, 100.0])
-    raw = textbook("FR", new, old, d)
-    assert raw > 0
-    y = new - old
-    assert (y - 2 * d * (y @ y) / (d @ y)) @ new / (d @ y) > -100  # the formula alone: no truncation here
+    # By hand: y = (1, 100), dᵀy = 1 and dᵀnew = 0, so β = yᵀnew = 10⁴, and nothing is cut.
+    np.testing.assert_allclose(BETAS["HZ"](jnp.asarray(new), jnp.asarray(old), jnp.asarray(d)), 1e4)
     steep = np.array([50.0, 100.0])
     formula = (
         (steep - old - 2 * d * ((steep - old) @ (steep - old)) / (d @ (steep - old))) @ steep / (d @ (steep - old))

@@ -310,7 +310,7 @@ def test_growth_recompiles_once_and_goes_on():
     def stiff(params, x):
         return params["a"] - 1.0 + 10 * jnp.sin(23 * jnp.pi * (x[0] + 1) / 2) * params["c"]
 
-    of = LeastSquares({"fit": Term(stiff, POINTS)})
+    of, before = LeastSquares({"fit": Term(stiff, POINTS)}), len(engine.traces)
     sampler = PointGuard(every=2, swap=0.01, growth=2)
     run = minimize(
         of,
@@ -321,7 +321,32 @@ def test_growth_recompiles_once_and_goes_on():
         budget=Budget(steps=12),
     )
     assert any("24 -> 48 points" in note for note in run.summary["notes"]), run.summary
-    assert np.isfinite(run.final["loss"])
+    assert np.isfinite(run.final["loss"]) and run.status == "budget" and run.steps == 12
+    assert len(engine.traces) == before + 2, "a program for 24 rows and one for 48"
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [None, Fresh(every=2), ResidualAdaptive(every=2, pool=16), PointGuard(every=2, pool=8)],
+    ids=["none", "fresh", "rad", "guard"],
+)
+def test_nothing_is_traced_once_the_clock_runs(sampler):
+    """Of two stages and a sampler, on programs that nobody has traced before."""
+
+    def mine(params, x):
+        return residual(params, x) + 0.0 * x[0]
+
+    heard, marks = [], []
+    listen = lambda name, *_, **__: heard.append(name) if "jaxpr_trace" in name or "compile" in name else None  # noqa: E731
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        options = {"sampler": sampler, "draw": draw, "budget": Budget(steps=9)}
+        hear = lambda row, params: marks.append(len(heard))  # noqa: E731
+        run = minimize(LeastSquares({"fit": Term(mine, POINTS)}), start(), "adam:4+lm", callbacks=[hear], **options)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert run.steps == 9 and len(marks) == 9
+    assert marks[0] == marks[-1] > 0, heard[marks[0] :]
 
 
 # -- refusals --------------------------------------------------------------------------------------------------
@@ -411,7 +436,7 @@ def test_a_draw_whose_shape_changes_later_is_refused():
 
     def fading(seed, sizes):
         calls.append(seed)
-        return {"fit": np.zeros((sizes["fit"], 1 + (len(calls) > 2)))}
+        return {"fit": np.zeros((sizes["fit"], 1 + (len(calls) > 3)))}
 
     with pytest.raises(ValueError, match=r"array \(24, 2\) of float64; it needs an array \(24, 1\)"):
         minimize(FIT, start(), "adam", sampler=Fresh(every=2), draw=fading, budget=Budget(steps=5))

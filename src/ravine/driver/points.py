@@ -32,6 +32,7 @@ class Watch:
         self.best: tuple[float, int, Params] | None = None  # (pool loss, step, parameters)
         self.acted_at = 0
         self.stood_by: Params | None = None
+        self.acts = any(self.period(method) for method in methods)
 
     def period(self, method) -> int | None:
         """Steps between two looks, None if there are none."""
@@ -47,7 +48,7 @@ class Watch:
     def compile(self, objective, params: Params) -> None:
         """One look thrown away, so that its programs are compiled before the clock starts."""
         sampler = self.setup.sampler
-        if sampler is not None and sampler.batching:
+        if sampler is not None and self.acts:
             sampler.act(objective, params, self.state, self.setup.source, self.setup.seed, 0)
         if self.setup.source is not None and isinstance(objective, LeastSquares):
             for name in movable(objective, self.setup.source):
