@@ -243,6 +243,9 @@ def test_budget_while_falling_and_while_not():
     assert "fell by a factor of" in falling.reason and "larger budget helps" in falling.suggestion
     still = ends(rv.minimize(FIT, start(), m.SGD(1e-9), budget=rv.Budget(steps=20)), "budget", "by a factor of 1 over")
     assert "switch method" in still.suggestion
+    slow = m.LevenbergMarquardt(damping=1e12)
+    deep = ends(rv.minimize(FIT, start(), slow, budget=rv.Budget(steps=20)), "budget", "over the second half")
+    assert "use a larger network or more points" in deep.suggestion, "it is the method that others are sent to"
     one = ends(rv.minimize(FIT, start(), m.SGD(1e-9), budget=rv.Budget(steps=1)), "budget", "Budget of 1 step spent at")
     assert "So few steps show no trend" in one.suggestion
 

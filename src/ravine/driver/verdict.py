@@ -191,6 +191,8 @@ def _budget(loop: Loop, end: End) -> Verdict:
         return Verdict("budget", text, "Read the gradient norm in the record: while it falls, a larger budget helps.")
     if fall < 2 and loop.k < FEW:
         return Verdict("budget", text, "So few steps show no trend: give a larger budget.")
+    if fall < 2 and loop.engine.method.second_order:
+        return Verdict("budget", text, "More of the same will hardly help: use a larger network or more points.")
     if fall < 2:
         return Verdict("budget", text, "More of the same will not help; switch method (stages such as 'adam:500+lm').")
     return Verdict("budget", text, "The loss is still falling: a larger budget helps.")
