@@ -37,8 +37,8 @@ class Library(NamedTuple):
         return {name: version(name) for name in (self.distribution, *self.parts)}
 
 
-_OPTIMIZERS = "scimba_jax.nonlinear_approximation.optimizers"
-_SCIMBA = tuple(f"{_OPTIMIZERS}.{part}" for part in ("native_optimizers", "optimizers", "anagram"))
+OPTIMIZERS = "scimba_jax.nonlinear_approximation.optimizers"  # of scimba
+_SCIMBA = tuple(f"{OPTIMIZERS}.{part}" for part in ("native_optimizers", "optimizers", "anagram"))
 
 # The versions are those the adapters were written for and measured with.
 LIBRARIES = {

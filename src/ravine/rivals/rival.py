@@ -56,3 +56,10 @@ def nonnegative(name: str, **values: float) -> None:
     for option, value in values.items():
         if not value >= 0:
             raise ValueError(f"{name}: {option}={value!r} must not be negative.")
+
+
+def between(name: str, low: float, high: float, **values: float) -> None:
+    """Raises ValueError, one sentence, unless every value lies between the two."""
+    for option, value in values.items():
+        if not low < value < high:
+            raise ValueError(f"{name}: {option}={value!r} must lie between {low:g} and {high:g}.")

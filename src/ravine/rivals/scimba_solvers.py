@@ -15,11 +15,10 @@ import jax
 import jax.numpy as jnp
 
 from ..types import Structure
-from .rival import positive
+from .library import OPTIMIZERS
+from .rival import between, positive
 from .stepping import Solver, Stepped
 from .view import View
-
-_OPTIMIZERS = "scimba_jax.nonlinear_approximation.optimizers"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,8 +34,7 @@ class _SelfScaled(Stepped):
     wolfe_c2: float = 0.9
 
     def __post_init__(self):
-        if not 1e-4 < self.wolfe_c2 < 1:  # scimba's wolfe_c1
-            raise ValueError(f"{self.name}: wolfe_c2={self.wolfe_c2!r} must lie between 1e-4 and 1.")
+        between(self.name, 1e-4, 1.0, wolfe_c2=self.wolfe_c2)  # 1e-4 is scimba's wolfe_c1
 
     def solver(self, view: View) -> Solver:
         from scimba_jax.nonlinear_approximation.optimizers import native_optimizers
@@ -44,7 +42,9 @@ class _SelfScaled(Stepped):
         cls = getattr(native_optimizers, self.optimizer)
 
         def build(theta, data):
-            objective = lambda point: view.value(point, data)  # noqa: E731
+            def objective(point):
+                return view.value(point, data)
+
             return native_optimizers.optimize_pytree(cls, theta, objective, wolfe_c2=self.wolfe_c2)
 
         def init(theta, data):
@@ -69,7 +69,7 @@ class ScimbaSSBroyden(_SelfScaled):
 
     name: ClassVar[str] = "scimba/ssbroyden"
     call: ClassVar[str] = "optimize_pytree(ScimbaSsBroyden, params, objective), update_with_evaluation"
-    source: ClassVar[str] = f"docstring of {_OPTIMIZERS}.native_optimizers (its defaults)"
+    source: ClassVar[str] = f"docstring of {OPTIMIZERS}.native_optimizers (its defaults)"
     optimizer: ClassVar[str] = "ScimbaSsBroyden"
 
 
@@ -79,7 +79,7 @@ class ScimbaSSBFGS(_SelfScaled):
 
     name: ClassVar[str] = "scimba/ssbfgs"
     call: ClassVar[str] = "optimize_pytree(ScimbaSsBfgs, params, objective), update_with_evaluation"
-    source: ClassVar[str] = f"docstring of {_OPTIMIZERS}.native_optimizers (its defaults)"
+    source: ClassVar[str] = f"docstring of {OPTIMIZERS}.native_optimizers (its defaults)"
     optimizer: ClassVar[str] = "ScimbaSsBfgs"
 
 
@@ -105,7 +105,7 @@ class ScimbaENG(Stepped):
 
     name: ClassVar[str] = "scimba/eng"
     call: ClassVar[str] = "ENGOptimizer with its rows replaced by the objective's"
-    source: ClassVar[str] = f"{_OPTIMIZERS}.optimizers.ENGOptimizer (defaults of its __init__)"
+    source: ClassVar[str] = f"{OPTIMIZERS}.optimizers.ENGOptimizer (defaults of its __init__)"
     needs: ClassVar[Structure] = Structure.RESIDUAL
     regularization: float = 1e-6
     adaptive: bool = False
@@ -158,7 +158,7 @@ class ScimbaANaGRAM(Stepped):
 
     name: ClassVar[str] = "scimba/anagram"
     call: ClassVar[str] = "ANaGRAMOptimizer with its rows replaced by the objective's"
-    source: ClassVar[str] = f"docstring of {_OPTIMIZERS}.anagram.ANaGRAMOptimizer (its defaults)"
+    source: ClassVar[str] = f"docstring of {OPTIMIZERS}.anagram.ANaGRAMOptimizer (its defaults)"
     needs: ClassVar[Structure] = Structure.RESIDUAL
     threshold: float = 1e-4
     decomposition: str = "auto"

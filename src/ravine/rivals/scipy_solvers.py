@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..types import Structure
-from .rival import Rival, nonnegative, positive
+from .rival import Rival, between, nonnegative, positive
 from .track import Track
 from .view import View
 
@@ -70,8 +70,7 @@ class SciPyBFGS(_Minimize):
 
     def __post_init__(self):
         nonnegative(self.name, gtol=self.gtol, xrtol=self.xrtol)
-        if not 1e-4 < self.c2 < 1:  # SciPy's c1
-            raise ValueError(f"{self.name}: c2={self.c2!r} must lie between 1e-4 and 1.")
+        between(self.name, 1e-4, 1.0, c2=self.c2)  # 1e-4 is SciPy's c1
 
     def options(self) -> dict[str, Any]:
         return {"c2": self.c2, "gtol": self.gtol, "xrtol": self.xrtol, "maxiter": sys.maxsize}
