@@ -33,7 +33,7 @@ def lobatto(p: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gauss-Lobatto-Legendre nodes, weights and differentiation matrix of degree p on [-1, 1]."""
     top = np.zeros(p + 1)
     top[p] = 1.0
-    inner = legendre.legroots(legendre.legder(top))
+    inner = legendre.legroots(legendre.legder(top)).real  # all are real; NumPy 2.5 returns complex numbers
     for _ in range(3):  # Newton polish of the companion-matrix roots: P'' from Legendre's equation
         d1, d2 = legendre.legval(inner, legendre.legder(top)), legendre.legval(inner, legendre.legder(top, 2))
         inner = inner - d1 / d2

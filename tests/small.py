@@ -32,6 +32,11 @@ def network_value(params):
     return 0.5 * jnp.mean(jax.vmap(lambda x: residual(params, x))(jnp.asarray(POINTS)) ** 2)
 
 
+def l2(params):
+    u = jax.vmap(lambda x: network(params, x))(jnp.asarray(POINTS))
+    return jnp.linalg.norm(u - jnp.sin(3 * jnp.asarray(POINTS[:, 0])))
+
+
 FIT = LeastSquares({"fit": Term(residual, POINTS)})
 SCALAR = Scalar(network_value)
 

@@ -30,6 +30,7 @@ def finish(task, core, status):
     record = {"format": 1, "problem": task["problem"], "method": task["method"], "seed": task["seed"]}
     record |= {"status": status, "reason": "Stand-in."}
     record |= {"core": core, "threads": os.environ.get("OMP_NUM_THREADS")}
+    record |= {"preallocate": os.environ.get("XLA_PYTHON_CLIENT_PREALLOCATE")}
     (folder / "run.json").write_text(json.dumps(record))
     say(event="done", status=status, peak_memory=50 * 2**20)
 

@@ -80,6 +80,12 @@ def test_a_missing_blas_falls_back_on_the_plain_product(monkeypatch):
     np.testing.assert_allclose(gram(a), np.asarray(a).T @ np.asarray(a), atol=1e-14)
 
 
+def test_plain_products_of_float32_are_float32_ones_on_a_gpu():
+    for product in (gram, outer_gram):
+        text = jax.jit(product).trace(matrix(6, 4).astype(jnp.float32)).lower(lowering_platforms=("cuda",)).as_text()
+        assert "ravine_syrk" not in text and text.count("precision = [HIGHEST, HIGHEST]") == 1
+
+
 def test_semidefinite_factor():
     half = np.random.default_rng(1).normal(size=(6, 3, 2))
     q = np.concatenate([half @ half.transpose(0, 2, 1), [np.diag([0.0, 2.0, 0.0]), np.zeros((3, 3)), np.eye(3)]])

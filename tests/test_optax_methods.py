@@ -75,7 +75,10 @@ def test_a_preset_is_the_bare_optax_loop(method, transform):
     want, want_state = bare(transform, START, 40)
     assert jax.tree.structure(state) == jax.tree.structure(want_state)
     for got, expected in zip(jax.tree.leaves((params, state)), jax.tree.leaves((want, want_state)), strict=True):
-        np.testing.assert_array_equal(got, expected)
+        if jax.default_backend() == "cpu":
+            np.testing.assert_array_equal(got, expected)
+        else:  # a GPU's compiler fuses two programs differently: half of the entries differ in the last digit
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
     assert np.all(info.status == Status.OK)
     assert np.all(np.asarray(info.counts.vjp) == 1)
     value, grad = OBJECTIVE.value_and_grad(START)

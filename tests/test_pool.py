@@ -105,7 +105,8 @@ def test_an_interruption_while_a_run_is_being_started_loses_none(tasks, monkeypa
     assert all(run.status == "interrupted" and "before this run started" in run.reason for run in found[1:])
 
 
-def test_several_workers_are_pinned_to_one_thread_each_and_one_is_left_alone(tasks):
+def test_several_workers_are_pinned_to_one_thread_each_and_one_is_left_alone(tasks, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     (task,) = tasks(0)
     path = Path(task.folder) / "run.json"
     for workers, pinned in ((1, False), (2, True)):
@@ -114,6 +115,19 @@ def test_several_workers_are_pinned_to_one_thread_each_and_one_is_left_alone(tas
         assert (record["threads"] == "1") == pinned
         if hasattr(os, "sched_getaffinity"):
             assert (record["core"] in os.sched_getaffinity(0)) == pinned
+
+
+def test_several_workers_share_the_memory_of_a_gpu_unless_the_environment_says_how(tasks, monkeypatch):
+    """JAX gives three quarters of it to the first process; seen on an H200, where the third of three died."""
+    monkeypatch.delenv("XLA_PYTHON_CLIENT_PREALLOCATE", raising=False)
+    (task,) = tasks(0)
+    path = Path(task.folder) / "run.json"
+    for workers, said in ((1, None), (2, "false")):
+        assert pool.run_all([task], workers, Heard())
+        assert json.loads(path.read_text())["preallocate"] == said
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    assert pool.run_all([task], 2, Heard())
+    assert json.loads(path.read_text())["preallocate"] == "true"
 
 
 def test_interruption_keeps_what_there_is(tasks, tmp_path, capsys):

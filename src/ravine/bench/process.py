@@ -36,6 +36,9 @@ _ONE_THREAD = {
 # Without pinning only BLAS gets one thread, unless the caller's environment says otherwise: its threads wait for each
 # other by spinning, and one busy neighbour made a Levenberg-Marquardt step six times slower than on one thread.
 _ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1"}
+# Runs beside each other share a GPU. Left alone, JAX gives three quarters of its memory to the first, and another dies
+# since cuSolver finds none; as above, what the caller's environment says counts.
+_SHARED_GPU = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 class Process:
@@ -64,7 +67,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
-            env=_ONE_BLAS_THREAD | os.environ | (_ONE_THREAD if slot is not None else {}),
+            env=_environment(slot is not None),
             text=True,
             encoding="utf8",
             start_new_session=True,  # Ctrl-C reaches the parent only, which passes it on once
@@ -146,6 +149,13 @@ class Process:
     def _too_large(self, peak: int) -> str:
         assert self.limits.memory is not None
         return f"It held {size_words(peak)} of memory, and the limit is {size_words(self.limits.memory)} (--memory)."
+
+
+def _environment(several: bool) -> dict[str, str]:
+    """That of a process, alone on the machine or one of several."""
+    if several:
+        return _SHARED_GPU | os.environ | _ONE_THREAD
+    return _ONE_BLAS_THREAD | os.environ
 
 
 def _too_long(spent: float, wall: float) -> str:

@@ -3,6 +3,9 @@
 Curvature methods work with differences below float32 resolution, so ravine computes in float64 unless told
 otherwise. Results of a float64 run are float64 arrays; using them in JAX outside the scope silently rounds them
 to float32 (JAX's own default), hence `precision` and `Run.evaluate`.
+
+float32 means products of matrices too. On a GPU JAX rounds their factors to ten bits by default (TF32), an error of
+1e-3 in every layer, Gram matrix and inner product: line searches compare rounding errors then.
 """
 
 from __future__ import annotations
@@ -22,11 +25,19 @@ DTYPES = ("float64", "float32")
 def precision(dtype: str = "float64"):
     """`with ravine.precision("float64"):` JAX computes in this precision inside the block, on this thread.
 
+    Matrix products of float32 numbers are float32 ones also where JAX rounds more by default (GPU, TPU), unless
+    `jax_default_matmul_precision` or an inner `with jax.default_matmul_precision(...)` says otherwise.
     Raises ValueError for anything but "float64" or "float32".
     """
     check(dtype)
-    with jax.enable_x64(dtype == "float64"):
+    with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision(_products(dtype)):
         yield
+
+
+def _products(dtype: str) -> str | None:
+    """JAX's word for the precision of matrix products: the caller's, or none lower than `dtype`."""
+    said = jax.config.jax_default_matmul_precision  # ty: ignore[missing-attribute] (JAX adds its options at run time)
+    return said or ("highest" if dtype == "float32" else None)
 
 
 def check(dtype: str) -> str:

@@ -158,7 +158,8 @@ def blas_available() -> bool:
 
 
 def _plain(a: Float[Array, "n p"], transposed: bool) -> Float[Array, "k k"]:
-    return a @ a.T if transposed else a.T @ a
+    # a GPU's default rounds the factors of a float32 product to ten bits
+    return jnp.matmul(a, a.T, precision="highest") if transposed else jnp.matmul(a.T, a, precision="highest")
 
 
 def _product(a: Float[Array, "n p"], transposed: bool) -> Float[Array, "k k"]:
