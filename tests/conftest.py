@@ -1,10 +1,12 @@
 """Test environment: float64 for the whole session (the package itself never changes global state)."""
 
+import os
 from pathlib import Path
 
 import jax
 import jax.random as jr
 import pytest
+from chromium import NAMES, Browser, find
 
 jax.config.update("jax_enable_x64", True)
 
@@ -25,3 +27,20 @@ def few_mappings():
 @pytest.fixture
 def key():
     return jr.key(0)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    program = find() or pytest.skip(f"no Chromium on PATH (looked for {', '.join(NAMES)}), so the page was not opened")
+    with Browser(program, tmp_path_factory.mktemp("browser")) as made:
+        yield made
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Runs land in a scratch folder; the compile cache is the test session's own, if it has one."""
+    monkeypatch.chdir(tmp_path)
+    cache = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", cache)
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    return tmp_path

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "src" / "ravine"
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "ravine"
 
 # Lowest first. An import points to an earlier layer or stays inside its own folder; names on one line share a layer.
 LAYERS = """
@@ -95,6 +96,13 @@ def test_the_scan_sees_the_package():
     assert ("types",) in MODULES and ("methods",) in MODULES
     assert ("types",) in targets(PACKAGE / "method.py")
     assert len(RANK) == len(LAYERS.split())
+
+
+def test_no_file_beside_the_package_is_too_long_either():
+    folders = ("tests", "benchmarks", "examples", "references")
+    beside = [path for folder in folders for path in ROOT.glob(f"{folder}/*.py")]
+    assert Path(__file__) in beside and len(beside) > 80
+    assert [path.name for path in beside if len(path.read_text(encoding="utf8").splitlines()) > FILE_LINES] == []
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(PACKAGE).as_posix())
