@@ -60,8 +60,27 @@ class Usage(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **words: Any):
+        super().__init__(**words)
+        self.register("action", None, _Once)
+
     def error(self, message: str) -> NoReturn:
         raise Usage(f"{message}; see `{self.prog} --help`.")
+
+
+class _Once(argparse.Action):
+    """Keep the value, as argparse does without being told; but an option with two values would lose the first."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        if option_string is not None:
+            first = vars(namespace).setdefault("given", {}).setdefault(self.dest, values)
+            _differ(option_string, first, values)
+        setattr(namespace, self.dest, values)
+
+
+def _differ(option: str, first: Any, second: Any) -> None:
+    if first != second:
+        raise Usage(f"{option} is given twice, as {first} and as {second}; give one of them.")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace | int:
@@ -266,7 +285,8 @@ def settings(pairs: Sequence[str]) -> dict[str, dict[str, str]]:
         part, dot, name = path.partition(".")
         if not (part and dot and name and equals and value):
             raise Usage(f"--set {pair}: write PART.NAME=VALUE, such as lm.damping=1e-3.")
-        found.setdefault(part.strip().lower(), {})[name.strip()] = value.strip()
+        named, name = found.setdefault(part.strip().lower(), {}), name.strip()
+        _differ(f"--set {part.strip().lower()}.{name}", named.setdefault(name, value.strip()), value.strip())
     return found
 
 
@@ -286,7 +306,8 @@ def _take_dotted(command: str, words: Sequence[str]) -> tuple[list[str], dict[st
             if not queue or queue[0].startswith("--"):
                 raise Usage(f"{word} needs a value, such as {word} 0.1.")
             value = queue.pop(0)
-        dotted[prefix.strip("-.")][name.replace("-", "_")] = value
+        named = dotted[prefix.strip("-.")]
+        _differ(prefix + name, named.setdefault(name.replace("-", "_"), value), value)
     return rest, dotted
 
 

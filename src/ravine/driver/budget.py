@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 _TEXT = re.compile(r"^\s*([+-]?[0-9.]+(?:e[+-]?[0-9]+)?)\s*([a-z]*)\s*$")  # the e of "evaluations" is none of 1e5
-_SECONDS = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
+_SECONDS = {"s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "m": 60.0, "min": 60.0, "h": 3600.0}
 _STEPS = ("step", "steps", "it", "its", "iterations")
 _EVALUATIONS = ("evaluation", "evaluations", "evals")
 
@@ -64,6 +64,8 @@ class Budget:
                 kind, amount = "evaluations", value
             elif unit in _SECONDS:
                 kind, amount = "seconds", value * _SECONDS[unit]
+            elif not unit:
+                raise ValueError(f"budget {number!r}: the unit is missing: {number}s, {number}m or {number}steps?")
             else:
                 known = "s, m, h, steps, evaluations"
                 raise ValueError(f"budget {part.strip()!r}: the unit {unit!r} is unknown; use one of {known}.")
