@@ -111,7 +111,7 @@ def test_every_task_leaves_a_record_and_its_files(client, tmp_path):
     assert "out of coffee" in found[1].reason and "exit status 1" in found[1].reason
     assert (Path(todo[1].folder) / "stderr.txt").read_text() == "out of coffee\n"
     assert "SIGKILL" in found[2].reason and found[3].reason == "A needs B." and "exit status 7" in found[4].reason
-    assert (Path(todo[0].folder) / "checkpoint" / "state.bin").read_bytes() == bytes(range(256))
+    assert (Path(todo[0].folder) / "checkpoint" / "step-000000000000.npz").read_bytes() == bytes(range(256))
     assert found[0].meta["peak_memory"] == 50 * 2**20 and len(found[0].rows) == 1
     last = {seed: kind for seed, kind in heard.events}
     assert last == {0: "done", 1: "failed", 2: "failed", 3: "refused", 6: "failed"}
@@ -142,7 +142,7 @@ def test_interruption_keeps_what_there_is(client, tmp_path, place):
     assert not cluster.run_all(todo, client, heard)
     found = [load_run(task.folder) for task in todo]
     assert [run.status for run in found] == ["budget", "interrupted", "interrupted"]
-    assert found[1].reason == "Stand-in." and (Path(todo[1].folder) / "checkpoint" / "state.bin").is_file()
+    assert found[1].reason == "Stand-in." and (Path(todo[1].folder) / "checkpoint" / "step-000000000000.npz").is_file()
     assert "before this run started" in found[2].reason
     assert (4, "done") in heard.events, "the running one was given time to write its result"
     assert gone(process_of(place, 4))

@@ -15,6 +15,7 @@ PACKAGE = ROOT / "src" / "ravine"
 LAYERS = """
 types
 checks
+spec
 lazy
 static
 points

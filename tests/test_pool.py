@@ -241,6 +241,7 @@ def test_a_machine_that_cannot_tell_refuses_a_memory_limit(monkeypatch):
 def test_a_killed_run_keeps_its_record_and_can_be_resumed(tmp_path):
     task = Task("poisson2d", "adam", folder=str(tmp_path / "r"))
     (tmp_path / "r" / "checkpoint").mkdir(parents=True)
+    (tmp_path / "r" / "checkpoint" / "step-000000000000.npz").touch()
     begun = {"format": 1, **task.describe(), "status": "running", "model": "kept"}
     (tmp_path / "r" / "run.json").write_text(json.dumps(begun))
     pool.record(task, "failed", "Gone.")

@@ -85,6 +85,11 @@ def write_text(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run can go on from its folder: `resume` says no to one without."""
+    return any((folder / "checkpoint").glob("*.npz"))
+
+
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """All rows, a line each, in place of what was there; atomically, as `write_text`."""
     write_text(path, "".join(dumps(row) + "\n" for row in rows))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..driver.source import code
-from ..records import FORMAT, dumps, write_text
+from ..records import FORMAT, dumps, has_checkpoint, write_text
 from .task import Task
 
 AGAIN = "--continue --retry-failed"
@@ -46,7 +46,11 @@ def settle(task: Task, ending: Ending) -> dict[str, Any]:
 def _settle(task: Task, ending: Ending) -> dict[str, Any]:
     last, kind = ending.last, ending.last.get("event")
     if ending.exceeded is not None:
-        return _fail(task, ending.exceeded, None if resumable(task) else f"Raise the limit and go on with {AGAIN}.")
+        return _fail(
+            task,
+            ending.exceeded,
+            None if has_checkpoint(Path(task.folder)) else f"Raise the limit and go on with {AGAIN}.",
+        )
     if kind == "done":
         return last
     if kind == "interrupted" or (kind in (None, "begun") and ending.code == -signal.SIGINT):
@@ -100,10 +104,6 @@ def _how_it_died(code: int) -> str:
     return f"The process of this run was ended by {name}{guess}."
 
 
-def resumable(task: Task) -> bool:
-    return (Path(task.folder) / "checkpoint").is_dir()
-
-
 def record(task: Task, status: str, reason: str, suggestion: str | None = None) -> None:
     """A run.json for a run that left none or an unfinished one: its row stays in every table, with the reason.
 
@@ -111,7 +111,7 @@ def record(task: Task, status: str, reason: str, suggestion: str | None = None) 
     """
     if suggestion is None:
         again = f"Go on from its last checkpoint: ravine resume {task.folder}"
-        suggestion = again if resumable(task) else "Run it again by itself."
+        suggestion = again if has_checkpoint(Path(task.folder)) else "Run it again by itself."
     # A failure is a result, of the code that is running now; what was not finished is none, and can be made by another.
     made_by = {"code": code()} if status == "failed" else {}
     _amend(task, {"status": status, "reason": reason, "suggestion": suggestion}, made_by)

@@ -29,7 +29,7 @@ from .curves import AXES, NOTHING, TARGETS, Curve, curve, main_metric, reached
 from .json_lines import Found, read_objects
 from .names import digest, full_names
 from .results import FINISHED, Result
-from .task import Task, method_names
+from .task import Task, canonical
 
 FORMAT = 1
 PRECISION = "float64"  # of a task that does not name one
@@ -59,11 +59,7 @@ def _registered(kind: str, name: str) -> str:
     return find(kind, name).name
 
 
-@functools.cache
-def _method(spec: str) -> str:
-    """'Adam:500 + LevenbergMarquardt' as 'adam:500+lm'."""
-    counts = ("".join(part.partition(":")[1:]).strip() for part in spec.split("+"))
-    return "+".join(name + count for name, count in zip(method_names(spec), counts, strict=True))
+_method = functools.cache(canonical)
 
 
 def _plain(value: Any) -> Any:

@@ -16,6 +16,7 @@ from ..driver.budget import Budget
 from ..driver.seed import check_seed
 from ..registry import entries, find
 from ..rivals.library import LIBRARIES, require
+from ..spec import is_auto, stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,30 +156,21 @@ def method_names(spec: str) -> list[str]:
     sentence."""
     if is_rival(spec):
         return [_rival_name(spec)]
-    if spec.strip().lower() == "auto":
+    if is_auto(spec):
         return ["auto"]
-    names = []
-    for part in spec.split("+"):
-        name, colon, count = part.strip().partition(":")
-        if not name:
-            raise ValueError(f"method {spec!r}: a stage has no name; write for example 'adam:500+lm'.")
-        if name.strip().lower() == "auto":
-            raise ValueError(f"method {spec!r}: 'auto' chooses for a whole run and cannot be a stage.")
-        if colon and not count.isdigit() and name.strip().lower() in LIBRARIES:
-            raise ValueError(f"method {spec!r}: a rival is written with a slash, '{name}/{count}'; ':' counts steps.")
-        names.append(_method(name))
-        if colon and not (count.isdigit() and int(count) > 0):
-            raise ValueError(f"method {spec!r}: {count!r} is not a number of steps; write for example '{name}:500'.")
-    return names
+    for name, _, solver in (part.strip().partition(":") for part in spec.split("+")):
+        if name.strip().lower() in LIBRARIES and solver and not solver.isdecimal():
+            raise ValueError(f"method {spec!r}: a rival is written with a slash, '{name}/{solver}'; ':' counts steps.")
+    return [_method(stage.name) for stage in stages(spec)]
 
 
 def canonical(spec: str) -> str:
     """The spec in command-line names: 'LevenbergMarquardt' and 'lm' are one method. Raises as `method_names` does."""
     names = method_names(spec)
-    if is_rival(spec):
+    if is_rival(spec) or is_auto(spec):
         return names[0]
-    counts = (part.partition(":")[2].strip() for part in spec.split("+"))
-    return "+".join(f"{name}:{int(count)}" if count else name for name, count in zip(names, counts, strict=True))
+    steps = (stage.steps for stage in stages(spec))
+    return "+".join(name if count is None else f"{name}:{count}" for name, count in zip(names, steps, strict=True))
 
 
 def _rival_name(spec: str) -> str:

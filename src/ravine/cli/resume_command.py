@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from ..bench.task import Task
+from ..records import has_checkpoint
 from ..report import load_run
 from ..report.load import RunRecord, collect
 from . import compile_cache
@@ -34,7 +35,7 @@ def run(request: argparse.Namespace) -> int:
     if "task" not in found:
         again = f"ravine.resume({str(folder)!r}), or the same call of minimize with its checkpoint"
         raise Usage(f"{folder}: was started from Python; go on there: {again}.")
-    if not _has_checkpoint(folder):
+    if not has_checkpoint(folder):
         raise Usage(f"{folder}: holds no checkpoint to go on from; start it again: {found.get('command')}")
     try:
         task = Task(**found["task"], folder=str(folder), command=found.get("command") or "")
@@ -69,14 +70,10 @@ def load_run_start(folder: Path) -> dict:
     return found
 
 
-def _has_checkpoint(folder: Path) -> bool:
-    return any((folder / "checkpoint").glob("*.npz"))
-
-
 def _unfinished(folder: Path) -> str:
     """What can be resumed of a comparison, as a sentence."""
     runs = [run for run in collect([folder]).runs if run.status in UNFINISHED]
-    names = [str(run.folder) for run in runs if _has_checkpoint(run.folder)]
+    names = [str(run.folder) for run in runs if has_checkpoint(run.folder)]
     if not names:
         return f"{folder}: is a comparison, and none of its runs is unfinished with a checkpoint to go on from."
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

@@ -74,6 +74,13 @@ class Budget:
             spent[kind], said[kind] = amount, part.strip()
         return cls(**spent)
 
+    @staticmethod
+    def words(which: str, amount: float) -> str:
+        """One entry for a sentence: 10 s, 5 s of wall time, 1 step, 200 evaluations."""
+        one = {"steps": "step", "evaluations": "evaluation"}.get(which)
+        unit = {"seconds": "s", "wall": "s of wall time"}.get(which) or (one if amount == 1 else f"{one}s")
+        return f"{amount:g} {unit}"
+
     def describe(self) -> dict[str, float]:
         """The entries that are set, for run.json."""
         return {f.name: v for f in dataclasses.fields(self) if (v := getattr(self, f.name)) is not None}

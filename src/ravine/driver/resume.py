@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..records import has_checkpoint
 from .budget import Budget
 from .configuration import build
 from .run import Run
@@ -35,7 +36,7 @@ def resume(folder: str | Path, *, budget: Budget | None = None, progress: Callab
             f"{folder} cannot be resumed from its files: {why}; call solve or minimize again as before with "
             f"checkpoint={str(folder / 'checkpoint')!r}."
         )
-    if not any((folder / "checkpoint").glob("*.npz")):
+    if not has_checkpoint(folder):
         raise ValueError(
             f"{folder} holds no checkpoint to go on from: it was removed, or written elsewhere; call solve again as "
             "before with the checkpoint that it was given, or start a new run in another folder."

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from .budget import Budget
 from .engine import MAX_NO_DESCENT, MAX_REJECTED, MAX_TINY
 from .loop import Loop
 from .setup import End
@@ -180,10 +181,7 @@ def _nonfinite(loop: Loop, end: End) -> Verdict:
 
 
 def _budget(loop: Loop, end: End) -> Verdict:
-    amount, which = end.numbers["amount"], end.numbers["which"]
-    one = {"steps": "step", "evaluations": "evaluation"}.get(which)
-    unit = {"seconds": "s", "wall": "s of wall time"}.get(which) or (one if amount == 1 else f"{one}s")
-    spent = f"{amount:g} {unit}"
+    spent = Budget.words(end.numbers["which"], end.numbers["amount"])
     missed = _missed(loop)
     text = f"Budget of {spent} spent at step {loop.k}{missed}: {_state(loop)}{_trend(loop)}."
     fall = _fall(loop)

@@ -9,6 +9,7 @@ from ..method import Method
 from ..methods.averaged import Averaged
 from ..methods.optax_methods import Optax
 from ..registry import find
+from ..spec import is_auto, stages
 from .auto import Auto
 from .base import Plan, Single
 from .stages import Stages
@@ -20,31 +21,21 @@ def parse(spec: str, options: Mapping[str, Mapping[str, Any]] | None = None) -> 
     Raises ValueError for a malformed count, LookupError (with the nearest name) for an unknown method.
     """
     options = options or {}
-    if spec.strip().lower() == "auto":
+    if is_auto(spec):
         return Auto(**options.get("auto", {}))
-    stages = []
-    for part in spec.split("+"):
-        name, colon, count = part.strip().partition(":")
-        if not name:
-            raise ValueError(f"method {spec!r}: a stage has no name; write for example 'adam:500+lm'.")
-        if name.strip().lower() == "auto":
-            raise ValueError(f"method {spec!r}: 'auto' chooses for a whole run and cannot be a stage.")
-        if "/" in name:
-            raise ValueError(
-                f"method {spec!r}: is of another library, which `ravine solve` and `ravine compare` run, and in Python "
-                "ravine.rivals.solve_with."
-            )
+    if "/" in spec:
+        raise ValueError(
+            f"method {spec!r}: is of another library, which `ravine solve` and `ravine compare` run, and in Python "
+            "ravine.rivals.solve_with."
+        )
+    parts = []
+    for name, steps in stages(spec):
         entry = find("methods", name)
         method = _construct(entry.load(), options.get(entry.name, {}))
-        if not colon:
-            stages.append(method)
-        elif count.isdigit() and int(count) > 0:
-            stages.append((method, int(count)))
-        else:
-            raise ValueError(f"method {spec!r}: {count!r} is not a number of steps; write for example '{name}:500'.")
-    if len(stages) == 1 and not isinstance(stages[0], tuple):
-        return Single(stages[0])
-    return Stages(*stages)
+        parts.append(method if steps is None else (method, steps))
+    if len(parts) == 1 and not isinstance(parts[0], tuple):
+        return Single(parts[0])
+    return Stages(*parts)
 
 
 def _construct(cls: type[Method], given: Mapping[str, Any]) -> Method:

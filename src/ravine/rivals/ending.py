@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+from ..driver.budget import Budget
 from .track import Ended, Track
 
 _CONVERGED = 1e-9  # gradient norm, as a fraction of its start, below which rounding decides
@@ -39,11 +40,10 @@ def _target(track: Track, end: Ended) -> Verdict:
 
 
 def _budget(track: Track, end: Ended) -> Verdict:
-    unit = {"seconds": " s", "wall": " s of wall time", "steps": " steps", "evaluations": " evaluations"}
     row, limits = track.rows[-1], track.rules.target.limits
     over = [f"{c.removeprefix('metrics.')} {_number(row.get(c))} > {v:.2e}" for c, v in limits.items()]
     missed = f" with the target unmet ({', '.join(over)})" if over else ""
-    spent = f"{end.numbers['amount']:g}{unit[end.numbers['which']]}"
+    spent = Budget.words(end.numbers["which"], end.numbers["amount"])
     text = f"Budget of {spent} spent at step {track.k}{missed}: {_state(track)}."
     return Verdict("budget", text, "Read the gradient norm in the record: while it falls, a larger budget helps.")
 
