@@ -52,7 +52,7 @@ def poisson(params, x):
     """Δu + 2π² sin πx sin πy, each second derivative forward over forward."""
 
     def along(v):
-        first = lambda y: jax.jvp(lambda z: network(params, z), (y,), (v,))[1]  # noqa: E731
+        first = lambda y: jax.jvp(lambda z: network(params, z), (y,), (v,))[1]
         return jax.jvp(first, (x,), (v,))[1]
 
     source = 2 * jnp.pi**2 * jnp.sin(jnp.pi * x[0]) * jnp.sin(jnp.pi * x[1])

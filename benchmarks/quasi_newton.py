@@ -51,7 +51,7 @@ def network(params, x):
 
 def poisson(params, x):
     def second(direction):
-        first = lambda y: jax.jvp(lambda z: network(params, z), (y,), (direction,))[1]  # noqa: E731
+        first = lambda y: jax.jvp(lambda z: network(params, z), (y,), (direction,))[1]
         return jax.jvp(first, (x,), (direction,))[1]
 
     laplacian = second(jnp.array([1.0, 0.0])) + second(jnp.array([0.0, 1.0]))

@@ -70,7 +70,7 @@ def follow(method, objective, params, steps, state=None) -> Path:
     params = jnp.asarray(params)
     state = method.init(objective, params, key=KEY) if state is None else state
     after, states, infos = _scan(method, objective, params, state, steps)
-    stack = lambda first, rest: np.concatenate([np.asarray(first)[None], np.asarray(rest)])  # noqa: E731
+    stack = lambda first, rest: np.concatenate([np.asarray(first)[None], np.asarray(rest)])
     return Path(jax.tree.map(stack, params, after), jax.tree.map(stack, state, states), jax.tree.map(np.asarray, infos))
 
 

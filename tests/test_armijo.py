@@ -19,7 +19,7 @@ FUNCTIONS = {
 def search(f, first, **options):
     both = jax.value_and_grad(f)
     value, slope = both(jnp.zeros(()))
-    evaluate = lambda t: (*both(t), both(t)[1])  # noqa: E731
+    evaluate = lambda t: (*both(t), both(t)[1])
     return armijo(evaluate, value, slope, slope, jnp.asarray(first), **options), value, slope
 
 
@@ -55,7 +55,7 @@ def test_a_higher_ceiling_accepts_a_rise_but_never_what_is_not_finite():
 
 def test_where_the_change_drowns_the_slope_decides():
     """1e8 + (t − 1)²/1e4: all values agree to 1e-12, the slopes do not."""
-    f = lambda t: 1e8 + 1e-4 * (t - 1.0) ** 2  # noqa: E731
+    f = lambda t: 1e8 + 1e-4 * (t - 1.0) ** 2
     assert search(f, 1.0)[0].moved
     found, _, _ = search(f, 3.0)
     assert found.moved and 0 < found.t < 2.0
@@ -66,7 +66,7 @@ def test_rounding_has_no_say_where_there_is_a_slope(dtype):
     """A value an ulp lower, beyond the minimiser by far: values alone would take it, the slope says no."""
     value, slope = jnp.ones((), dtype), jnp.asarray(-1e-13, dtype)
     lower = jnp.asarray(1 - 2 * jnp.finfo(dtype).eps, dtype)
-    search = lambda slope_at: armijo(lambda t: (lower, slope_at(t), ()), value, slope, (), jnp.asarray(8.0, dtype))  # noqa: E731
+    search = lambda slope_at: armijo(lambda t: (lower, slope_at(t), ()), value, slope, (), jnp.asarray(8.0, dtype))
     found = search(lambda t: slope * (1 - t))
     assert found.moved and 0 < found.t < 2 and found.slopes == found.trials > 1
     blind = search(lambda t: jnp.full_like(value, jnp.nan))

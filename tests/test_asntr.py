@@ -31,7 +31,7 @@ def steps(method, objective, theta, count):
 
 
 def test_with_all_rows_a_step_is_newtons_and_nothing_else_is_asked():
-    value = lambda p: LOGISTIC.value(p)  # noqa: E731
+    value = lambda p: LOGISTIC.value(p)
     newton = -np.linalg.solve(jax.hessian(value)(jnp.asarray(POINT)), jax.grad(value)(jnp.asarray(POINT)))
     method = ASNTR(radius=100.0, batch=1000, tolerance=1e-13, iterations=40)
     _, _, after, theta, infos = steps(method, LOGISTIC, POINT, 1)
@@ -80,7 +80,7 @@ def test_the_slack_is_summable():
     """With all rows, ρ = (L + τ − L⁺)/(m(0) − m(s)), τ = slack |F₀|/(k + 1)^1.1 in step k; m by hand."""
     method = ASNTR(radius=0.3, batch=1000, slack=0.5, tolerance=1e-13, iterations=40)
     theta, _, _, after, infos = steps(method, LOGISTIC, POINT, 8)
-    value = lambda p: LOGISTIC.value(jnp.asarray(p))  # noqa: E731
+    value = lambda p: LOGISTIC.value(jnp.asarray(p))
     grad, hessian = jax.jit(jax.grad(value)), jax.jit(jax.hessian(value))
     for k in range(8):
         if infos.step_norm[k] == 0:

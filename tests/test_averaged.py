@@ -109,7 +109,7 @@ def rough(p, x):
 def test_an_iterate_the_guard_returns_is_the_average_of_its_step():
     """The run diverges and stands by an earlier look: one readout, not earlier parameters with the last average."""
     fit = LeastSquares({"fit": Term(rough, np.linspace(-1.0, 1.0, 24)[:, None])})
-    draw = lambda seed, sizes: {"fit": np.random.default_rng(seed).uniform(-1, 1, (sizes["fit"], 1))}  # noqa: E731
+    draw = lambda seed, sizes: {"fit": np.random.default_rng(seed).uniform(-1, 1, (sizes["fit"], 1))}
     run = rv.minimize(
         fit,
         {"b": np.asarray(1.5), "w": np.asarray(0.1)},

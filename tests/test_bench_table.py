@@ -285,7 +285,7 @@ def test_only_what_is_missing_is_run_again():
     status = ["budget", "failed", "interrupted", "diverged", None, "budget"]
     records = [a_record(key_of(t), s, commit="abc") for t, s in zip(tasks, status, strict=True) if s is not None]
     records[-1]["commit"] = "abc+"
-    seeds = lambda found: [t.seed for t in found]  # noqa: E731
+    seeds = lambda found: [t.seed for t in found]
     assert seeds(table.missing(tasks, records)) == [2, 4, 5]
     assert seeds(table.missing(tasks, records, retry_failed=True)) == [1, 2, 4, 5]
     assert seeds(table.missing(tasks, [])) == list(range(6))

@@ -113,7 +113,7 @@ OTHER |= {
 
 @pytest.mark.parametrize("difference", OTHER)
 def test_the_checkpoint_of_another_run_is_refused(difference, tmp_path):
-    plain = lambda f: rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=3), checkpoint=f)  # noqa: E731
+    plain = lambda f: rv.minimize(FIT, start(), "adam", budget=rv.Budget(steps=3), checkpoint=f)
     FIRST.get(difference, plain)(tmp_path)
     with pytest.raises(ValueError, match="belongs to another run"):
         OTHER[difference](tmp_path)

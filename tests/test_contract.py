@@ -205,7 +205,7 @@ def test_save_load_continue_is_exact(name, tmp_path):
     half = minimize(FIT, start(), make(name), budget=Budget(steps=STEPS // 2), checkpoint=tmp_path)
     assert half.steps == STEPS // 2
     told = []
-    hear = lambda row, params: told.append(row["step"])  # noqa: E731
+    hear = lambda row, params: told.append(row["step"])
     whole = minimize(FIT, start(), make(name), budget=Budget(steps=STEPS), checkpoint=tmp_path, callbacks=[hear])
     assert told == list(range(STEPS // 2, STEPS)), "it went on, and did not begin again"
     assert steady(whole.rows) == steady(run.rows)

@@ -58,7 +58,7 @@ def test_without_curvature_and_slope_a_step_is_finite():
     """A batch may lie where the loss is flat."""
     hinge = Composite({"h": Term(lambda p, x: p["w"] * x, jnp.asarray([1.0, 1.0, 1.0, -1.0]))}, {"h": ramp})
     for cls in (STORM, SAGA, SVRG, MultilevelMonteCarlo):
-        watch = lambda params, info: (params["w"], info.status)  # noqa: E731
+        watch = lambda params, info: (params["w"], info.status)
         w, status = trajectories(cls(batch=1), hinge, {"w": jnp.asarray(-2.0)}, 30, 2, watch)
         assert np.all(np.isfinite(w)) and np.all(status == 0)
 

@@ -52,7 +52,7 @@ def test_the_model_comes_true_to_the_order_of_the_curve(order):
 
 def test_the_second_term_is_geodesic_acceleration():
     _, found = curve(SQUARE, D, 2, damping=0.7)
-    rows = lambda t: SQUARE.linearize(t).residual  # noqa: E731
+    rows = lambda t: SQUARE.linearize(t).residual
     jac = jax.jacfwd(rows)(THETA)
     second = jax.jacfwd(jax.jacfwd(rows))(THETA) @ D @ D
     expected = -0.5 * jnp.linalg.solve(jac.T @ jac + 0.7 * jnp.eye(9), jac.T @ second)

@@ -102,7 +102,7 @@ def ran(folder):
         clock["on"] = False
         return get_results(self)
 
-    listen = lambda name, *_, **__: heard[clock["on"]].append(name) if name in TRACING else None  # noqa: E731
+    listen = lambda name, *_, **__: heard[clock["on"]].append(name) if name in TRACING else None
     patch = pytest.MonkeyPatch()
     patch.setattr(_Callback, "start", started)
     patch.setattr(_Callback, "__call__", called)

@@ -170,7 +170,7 @@ def test_nothing_is_traced_or_compiled_on_the_clock(compiled, monkeypatch):
     else:
         monkeypatch.setattr(made, "_compiled", True)
     heard = []
-    listen = lambda name, *_, **__: heard.append(name) if name in TRACING else None  # noqa: E731
+    listen = lambda name, *_, **__: heard.append(name) if name in TRACING else None
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         budget = iter([True] * 30 + [False])

@@ -193,7 +193,7 @@ def test_gradient_descent_reaches_a_minimum_far_from_zero_and_stays():
 
 
 def barzilai_borwein_in_numpy(q, rule, first, steps):
-    grad = lambda x: q.matrix @ (x - q.solution)  # noqa: E731
+    grad = lambda x: q.matrix @ (x - q.solution)
     theta, alpha, long, path = np.zeros(q.solution.size), first, rule != "short", []
     for _ in range(steps):
         path.append(theta)

@@ -113,7 +113,7 @@ def test_a_quadratic_of_condition_a_thousand_to_tolerance(method):
 
 def poisson(params, x):
     """-u'' = π² sin πx with u = (1 − x²)N(x): zero at both ends."""
-    u = lambda s: network(params, s[None]) * (1 - s**2)  # noqa: E731
+    u = lambda s: network(params, s[None]) * (1 - s**2)
     return jax.grad(jax.grad(u))(x[0]) + jnp.pi**2 * jnp.sin(jnp.pi * x[0])
 
 

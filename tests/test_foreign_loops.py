@@ -49,7 +49,7 @@ def test_an_equinox_loop(name):
 def test_an_equinox_loop_with_a_search():
     transform = transforms.ssbroyden()
     arrays, static = eqx.partition(network(), eqx.is_inexact_array)
-    loss = lambda arrays: misfit(eqx.combine(arrays, static))  # noqa: E731
+    loss = lambda arrays: misfit(eqx.combine(arrays, static))
     value_and_grad = optax.value_and_grad_from_state(loss)
 
     @jax.jit

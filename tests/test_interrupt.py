@@ -176,7 +176,7 @@ def test_who_handles_or_ignores_ctrl_c_keeps_doing_so():
 
 def test_other_threads_install_nothing():
     found = []
-    look = lambda row, p: found.append(signal.getsignal(signal.SIGINT))  # noqa: E731
+    look = lambda row, p: found.append(signal.getsignal(signal.SIGINT))
     thread = threading.Thread(target=lambda: found.append(fit(callbacks=[look]).status))
     thread.start()
     thread.join()

@@ -118,7 +118,7 @@ def test_the_three_forms_take_the_same_step():
 def test_the_step_is_the_one_of_the_equations():
     """d with momentum, geodesic acceleration and the ratio, from dense matrices."""
     theta, after = jnp.asarray(START), one(LevenbergMarquardt(scaling="identity", order=2))
-    rows = lambda t: FIT.linearize(t).residual  # noqa: E731
+    rows = lambda t: FIT.linearize(t).residual
     r, jac = rows(theta), jax.jacfwd(rows)(theta)
     damping = 2.0 * jnp.mean(jnp.sum(jac**2, axis=0)) * jnp.eye(16)
     centre = 0.5 * MOVING.previous

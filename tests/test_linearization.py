@@ -114,7 +114,7 @@ def test_reverse_rows_of_the_gradient_without_a_jacobian(oracle):
 @pytest.mark.parametrize("whole_bytes", [1 << 30, 600])
 def test_composite_curvature_is_that_of_the_outer_function(whole_bytes):
     local = Linearization(ENERGY, PARAMS, whole_bytes=whole_bytes)
-    outputs = lambda t: Linearization(ENERGY, UNRAVEL(t)).outputs  # noqa: E731
+    outputs = lambda t: Linearization(ENERGY, UNRAVEL(t)).outputs
     z, jac = outputs(THETA), jax.jacfwd(outputs)(THETA)
 
     def energy_of_outputs(z):

@@ -32,7 +32,7 @@ def test_levels_pay_where_the_coarse_sum_is_exact_and_neighbours_are_alike():
     x = np.linspace(0.0, 1.0, 256)[:, None]
     shuffled = np.random.default_rng(0).permutation(x)  # the hierarchy finds the neighbours by itself
     objective, params = LeastSquares({"s": Term(smooth_row, shuffled)}), {"w": jnp.asarray([1.0, 0.5])}
-    method = lambda levels: MultilevelMonteCarlo(learning_rate=1.0, batch=48, levels=levels)  # noqa: E731
+    method = lambda levels: MultilevelMonteCarlo(learning_rate=1.0, batch=48, levels=levels)
     plain, several, many = (spread_of(method(levels), objective, params) for levels in (1, 3, 5))
     assert several > 0.8 * plain  # 64 coarse rows do not fit into 48: nothing gained, as the arithmetic says
     assert many < 0.2 * plain  # 16 do
@@ -81,7 +81,7 @@ def test_mulstreg_on_all_rows_is_adaptive_regularisation():
 
 def test_mulstreg_uses_its_coarse_model():
     method = MUlSTREG(batch=20, coarse_every=2, least=0.5)  # steps end where the batch gradient is 0.5/λ
-    watch = lambda p, info: (gap(p, info), info.scalars["coarse"], info.status)  # noqa: E731
+    watch = lambda p, info: (gap(p, info), info.scalars["coarse"], info.status)
     gaps, coarse, status = trajectories(method, OBJECTIVE, ZERO, 400, 10, watch)
     assert np.mean(coarse) == 0.5 and np.mean(status[coarse == 1] == 0) > 0.3
     assert np.mean(gaps[:, -1]) < 0.05 * np.mean(gaps[:, 0])
@@ -96,7 +96,7 @@ def test_steps_of_mulstreg_are_its_recurrence(every):
     # Fine: a value and gradient of 8 rows and a value; coarse, of 2 rows: 3 gradients and the value at the end.
     assert set(infos.counts.batch) == ({4 * 8 + 10 * 2} if every == 1 else {4 * 8 + 10 * 2, 4 * 8})
     points = OBJECTIVE.parts["fit"].points
-    value_on = lambda rows, w: np.mean((np.asarray(points["a"])[rows] @ w - np.asarray(points["y"])[rows]) ** 2) / 2  # noqa: E731
+    value_on = lambda rows, w: np.mean((np.asarray(points["a"])[rows] @ w - np.asarray(points["y"])[rows]) ** 2) / 2
     keys = jax.random.split(jax.random.split(jax.random.key(11), 1)[0], 60)
     w, lam, reasons = np.zeros(4), 0.5, set()
     for k, rows in enumerate(drawn):

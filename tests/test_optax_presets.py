@@ -124,7 +124,7 @@ def test_muon_moves_along_an_almost_orthogonal_matrix():
 def test_soap_reaches_the_bottom_of_a_turned_quadratic_before_adam():
     """½‖A W B‖² with A, B of condition 30 in random bases: ill-conditioned along no axis."""
     rng = np.random.default_rng(1)
-    turn = lambda n: np.linalg.qr(rng.normal(size=(n, n)))[0]  # noqa: E731
+    turn = lambda n: np.linalg.qr(rng.normal(size=(n, n)))[0]
     a, b = (turn(6) * np.geomspace(1, 1 / 30, 6) @ turn(6) for _ in range(2))
     bowl = Scalar(lambda p: 0.5 * jnp.sum((a @ p["w"] @ b) ** 2))
     start = {"w": jnp.asarray(rng.normal(size=(6, 6)))}

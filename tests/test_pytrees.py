@@ -55,7 +55,7 @@ def test_a_bare_array_and_a_scalar():
 
 def test_raw_use_as_in_the_readme():
     def pde(params, x):
-        u = lambda s: network(params, s[None]) * (1 - s**2)  # noqa: E731
+        u = lambda s: network(params, s[None]) * (1 - s**2)
         return jax.grad(jax.grad(u))(x[0]) + jnp.pi**2 * jnp.sin(jnp.pi * x[0])
 
     run = rv.minimize(
@@ -134,7 +134,7 @@ def test_flax_nnx_state():
 def growth(params, row):
     """u = network(t), u' = k u, u(0) = 1, with data for u: the rate k is unknown."""
     t, y = row
-    u = lambda s: 1 + s * network(params["net"], s[None])  # noqa: E731
+    u = lambda s: 1 + s * network(params["net"], s[None])
     return jnp.stack([jax.grad(u)(t) - params["rate"] * u(t), u(t) - y])
 
 

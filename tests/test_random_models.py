@@ -39,7 +39,7 @@ def test_the_mean_over_blocks():
     @jax.jit
     def means(key):
         blocks = Blocks(LOGISTIC, 20, key)
-        mean = lambda c: blocks.mean(lambda f: f.value_and_grad(jnp.asarray(POINT)), c)  # noqa: E731
+        mean = lambda c: blocks.mean(lambda f: f.value_and_grad(jnp.asarray(POINT)), c)
         return blocks.order, [mean(jnp.asarray(c)) for c in (1, 4, blocks.number)], blocks.rows(POINT, jnp.asarray(4))
 
     order, (one, four, whole), rows = means(KEY)
@@ -85,7 +85,7 @@ def looped(jaxpr, inside=False):
         if inside:
             yield eqn.primitive.name
         deeper = inside or eqn.primitive.name == "while"
-        programs = lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")  # noqa: E731
+        programs = lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")
         for leaf in jax.tree.leaves(list(eqn.params.values()), is_leaf=programs):
             if programs(leaf):
                 yield from looped(getattr(leaf, "jaxpr", leaf), deeper)
@@ -123,7 +123,7 @@ def test_products_on_blocks_are_those_of_their_mean(cls, part):
 
 
 def test_with_all_rows_a_step_of_storm_is_newtons_inside_and_as_long_as_the_radius_outside():
-    value = lambda p: LOGISTIC.value(p)  # noqa: E731
+    value = lambda p: LOGISTIC.value(p)
     newton = -np.linalg.solve(jax.hessian(value)(jnp.asarray(POINT)), jax.grad(value)(jnp.asarray(POINT)))
     method = STORMTrustRegion(radius=100.0, batch=1000, tolerance=1e-13, iterations=40)
     theta, _, _, infos = steps(method, LOGISTIC, POINT, 1)

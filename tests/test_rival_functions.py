@@ -212,7 +212,7 @@ def test_the_view_agrees_with_the_objective_in_every_form():
     np.testing.assert_allclose(j, local.jacobian(), 1e-12, 1e-14)
     assert float(view.value(view.start, view.data)) == pytest.approx(value, rel=1e-13)
     assert float(0.5 * r @ r) == pytest.approx(value, rel=1e-13)
-    given = lambda theta: view.residual_with_jacobian(theta, view.data)  # noqa: E731
+    given = lambda theta: view.residual_with_jacobian(theta, view.data)
     for mode in (jax.jacfwd, jax.jacrev):
         np.testing.assert_allclose(mode(given)(view.start), j, 1e-12, 1e-14)
     np.testing.assert_allclose(jax.grad(lambda t: 0.5 * jnp.sum(given(t) ** 2))(view.start), grad, 1e-11, 1e-13)

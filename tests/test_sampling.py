@@ -70,7 +70,7 @@ def test_fresh_keeps_the_numbers_of_the_run_and_not_the_source_default():
 
 
 def test_identical_fresh_points_are_reported():
-    grid = lambda seed, sizes: {"fit": np.linspace(-1.0, 1.0, sizes["fit"])[:, None]}  # noqa: E731
+    grid = lambda seed, sizes: {"fit": np.linspace(-1.0, 1.0, sizes["fit"])[:, None]}
     look = act(Fresh(), FIT, source=grid)
     assert not look.changed and "points of fit are identical" in look.note
     run = minimize(FIT, start(), "adam", sampler=Fresh(every=3), draw=grid, budget=Budget(steps=9))
@@ -106,7 +106,7 @@ def test_rad_density_in_numbers():
     """Frequencies of many draws against p ∝ |r|/mean|r| + 1 on a fixed pool of 64 points."""
     pool = np.linspace(-1, 1, 64)[:, None]
     of = objective(lambda p, x: p * (1.0 + 3.0 * (x[0] > 0)), POINTS[:16])
-    source = lambda seed, sizes: {"fit": pool}  # noqa: E731
+    source = lambda seed, sizes: {"fit": pool}
     looks = [act(ResidualAdaptive(), of, seed=s, source=source) for s in range(200)]
     share = np.mean([np.mean(points_of(look) > 0) for look in looks])
     weights = np.where(pool[:, 0] > 0, 4.0, 1.0) / 2.5 + 1.0
@@ -337,11 +337,11 @@ def test_nothing_is_traced_once_the_clock_runs(sampler):
         return residual(params, x) + 0.0 * x[0]
 
     heard, marks = [], []
-    listen = lambda name, *_, **__: heard.append(name) if "jaxpr_trace" in name or "compile" in name else None  # noqa: E731
+    listen = lambda name, *_, **__: heard.append(name) if "jaxpr_trace" in name or "compile" in name else None
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         options = {"sampler": sampler, "draw": draw, "budget": Budget(steps=9)}
-        hear = lambda row, params: marks.append(len(heard))  # noqa: E731
+        hear = lambda row, params: marks.append(len(heard))
         run = minimize(LeastSquares({"fit": Term(mine, POINTS)}), start(), "adam:4+lm", callbacks=[hear], **options)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)

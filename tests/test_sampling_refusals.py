@@ -105,7 +105,7 @@ def test_a_draw_whose_shape_changes_later_is_refused():
 
 @pytest.mark.parametrize("dtype", ["float32", "int32"])
 def test_a_draw_in_another_precision_takes_that_of_the_term(dtype):
-    source = lambda seed, sizes: {"fit": np.round(9 * draw(seed, sizes)["fit"].x).astype(dtype)}  # noqa: E731
+    source = lambda seed, sizes: {"fit": np.round(9 * draw(seed, sizes)["fit"].x).astype(dtype)}
     minimize(FIT, start(), "adam", budget=Budget(steps=1))
     traces = len(engine.traces)
     run = minimize(FIT, start(), "adam", sampler=Fresh(every=2), draw=source, budget=Budget(steps=5))

@@ -39,7 +39,7 @@ def transformed(transform, grads, params=None):
 def soap_reference(grads, frequency, left=True, right=True):
     """The published algorithm as it is written: momentum in the original basis, projected at every step."""
     m, n = grads[0].shape
-    beta = lambda old, new, b: b * old + (1 - b) * new  # noqa: E731
+    beta = lambda old, new, b: b * old + (1 - b) * new
     factors = [np.zeros((m, m)), np.zeros((n, n))]
     bases = [np.eye(m), np.eye(n)]
     used = [left, right]

@@ -47,7 +47,7 @@ def test_products_on_the_part_are_unbiased():
 def test_with_whole_samples_the_step_is_newtons(sample):
     method = SubsampledNewton(batch=sample, part=1, tolerance=1e-12, iterations=60)
     theta = 0.1 * np.ones(SIZE)
-    value = lambda p: LOGISTIC.value(p)  # noqa: E731
+    value = lambda p: LOGISTIC.value(p)
     newton = -np.linalg.solve(jax.hessian(value)(jnp.asarray(theta)), jax.grad(value)(jnp.asarray(theta)))
     found = step(method, LOGISTIC, theta)
     assert float(found.info.scalars["step_size"]) == 1.0

@@ -58,7 +58,7 @@ class Vanish(Method):
     def step(self, objective, params, state, *, key):
         value, grad = objective.value_and_grad(params)
         new = jnp.where(state == 0, 1e-10 * params, params)
-        norm = lambda x: jnp.sqrt(jnp.sum(x**2))  # noqa: E731
+        norm = lambda x: jnp.sqrt(jnp.sum(x**2))
         info = Info(value, norm(grad), norm(new - params), jnp.asarray(Status.OK, jnp.int32), counts(residual=1), {})
         return Step(new, state + 1, info)
 

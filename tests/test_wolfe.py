@@ -109,7 +109,7 @@ def test_no_descent_evaluates_nothing(f):
 
 def test_a_liar_ends_in_failure_with_nothing_moved():
     # The slope says descent, the values only rise.
-    evaluate = lambda t: (1.0 + t, jnp.full_like(t, -1.0), -1.0)  # noqa: E731
+    evaluate = lambda t: (1.0 + t, jnp.full_like(t, -1.0), -1.0)
     one = jnp.ones(())
     found = strong_wolfe(evaluate, one, -one, -one, one, noise=0.0, max_trials=12)
     assert not bool(found.moved) and float(found.t) == 0.0 and float(found.value) == 1.0

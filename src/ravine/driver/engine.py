@@ -76,7 +76,7 @@ def norm(tree: Params) -> Float[Array, ""]:
 
 
 def _next_streaks(s: Streaks, info: Info, scale: Float[Array, ""]) -> Streaks:
-    one = lambda flag, n: jnp.where(flag, n + 1, 0).astype(jnp.int32)  # noqa: E731
+    one = lambda flag, n: jnp.where(flag, n + 1, 0).astype(jnp.int32)
     failed = (info.status == Status.REJECTED) | (info.status == Status.LINEAR_SOLVE)
     tiny = (info.status == Status.OK) & (info.step_norm <= 2 * jnp.finfo(scale.dtype).eps * scale)
     no_descent = info.status == Status.NO_DESCENT

@@ -97,7 +97,7 @@ def _is_pair(x: Any) -> bool:
 
 
 def _has_list_pair(prefix: Any) -> bool:
-    looks = lambda x: isinstance(x, list) and len(x) == 2 and all(map(_is_end, x))  # noqa: E731
+    looks = lambda x: isinstance(x, list) and len(x) == 2 and all(map(_is_end, x))
     return any(map(looks, jax.tree.leaves(prefix, is_leaf=lambda x: _is_pair(x) or looks(x))))
 
 

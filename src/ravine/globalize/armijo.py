@@ -79,5 +79,5 @@ def armijo(
     t, f, g, trials, slopes, accepted = jax.lax.while_loop(
         lambda carry: usable & ~carry[-1] & (carry[3] < max_trials), attempt, start
     )
-    keep = lambda new, old: jnp.where(accepted, new, old)  # noqa: E731
+    keep = lambda new, old: jnp.where(accepted, new, old)
     return Found(keep(t, 0.0), keep(f, value), jax.tree.map(keep, g, grad), trials, slopes, accepted)

@@ -143,7 +143,7 @@ class AbstractAccelerated(Method):
             there = unravel(theta - t * state.grad)
             value = objective.value(there).astype(theta.dtype)
             unclear = drowns(value, state.value)
-            slope = lambda: -(state.grad @ flat_gradient(objective, there, theta.dtype)[1])  # noqa: E731
+            slope = lambda: -(state.grad @ flat_gradient(objective, there, theta.dtype)[1])
             return value, jax.lax.cond(unclear, slope, lambda: jnp.full_like(value, jnp.nan)), ()
 
         found = armijo(evaluate, state.value, -squared, (), state.first, c1=self.c1, max_trials=self.max_trials)

@@ -63,7 +63,7 @@ class StochasticLM(AbstractRandomModel):
         """CG on (G + γI)s = −g. What can be linearised before its loop is: one block, or the whole sum."""
 
         def solve(curvature: Product) -> Within:
-            product = lambda v: curvature(v) + gamma * v  # noqa: E731
+            product = lambda v: curvature(v) + gamma * v
             return within(product, -grad, tolerance=self.tolerance, max_iterations=self.iterations)
 
         def one() -> Within:

@@ -113,7 +113,7 @@ class PointGuard(Sampler):
         count = term.n if grow else max(1, round(self.swap * len(movers)))
         drawn = choose(pool.points, pick(density, count, generator))
         if grow:
-            join = lambda old, new: np.concatenate([np.asarray(old), np.asarray(new)])  # noqa: E731
+            join = lambda old, new: np.concatenate([np.asarray(old), np.asarray(new)])
             return _spread_weight(term, jax.tree.map(join, term.points, drawn))
         out = generator.choice(movers, count, replace=False)
         return term.with_points(exchange(term.points, out, drawn))

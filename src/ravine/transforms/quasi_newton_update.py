@@ -139,7 +139,7 @@ def _bound(value_fn: Any, extra: dict[str, Any]) -> _Function:
 
 def _update(choose, search: _Search, updates, state: QuasiNewtonState, params, value, grad, function: _Function):
     theta, unravel = ravel_pytree(params)
-    flat = lambda tree: ravel_pytree(tree)[0].astype(theta.dtype)  # noqa: E731
+    flat = lambda tree: ravel_pytree(tree)[0].astype(theta.dtype)
     g, value = flat(grad), jnp.asarray(value, theta.dtype)
     fresh, direction, slope = quasi_newton_direction(state.inverse, flat(updates), g, state.fresh)
 
