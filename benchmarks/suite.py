@@ -41,6 +41,7 @@ SAME_AS_ANOTHER = ("optax",)  # `Optax()` is Adam
 EQUATIONS = ("poisson2d", "poisson5d", "convection1d", "deepritz2d", "burgers1d", "allencahn1d", "inverseburgers1d")
 ENOUGH = 8  # runs a core in a piece, at least
 OWN_CORE = 0.9  # of its seconds a run must have had its core to itself; otherwise it is made again
+BLINK = 0.02  # seconds without the core that every run may have had: one of milliseconds would be made again for ever
 KEPT = ("step", "seconds", "stage", "method", "loss", "grad_norm", "status")  # and counts.*, metrics.l2 or the like
 
 
@@ -141,7 +142,7 @@ def disturbed(folder: Path) -> bool:
     """Whether something else had the core for a part of the run's seconds, which then say little."""
     meta = json.loads((folder / "run.json").read_text(encoding="utf8"))
     cpu, seconds = meta.get("cpu_seconds"), meta.get("seconds")
-    return bool(cpu and seconds) and cpu < OWN_CORE * seconds
+    return bool(cpu and seconds) and seconds - cpu > max((1 - OWN_CORE) * seconds, BLINK)
 
 
 def report(out: Path) -> None:

@@ -100,7 +100,13 @@ def test_forget_takes_the_runs_of_one_method_from_archives_and_folder_and_no_oth
 
 
 @pytest.mark.parametrize(
-    ("entries", "expected"), [({"cpu_seconds": 1.0}, True), ({"cpu_seconds": 1.99}, False), ({}, False)]
+    ("entries", "expected"),
+    [
+        ({"cpu_seconds": 1.0}, True),
+        ({"cpu_seconds": 1.99}, False),
+        ({}, False),
+        ({"cpu_seconds": 0.008, "seconds": 0.013}, False),
+    ],
 )
 def test_a_run_whose_core_something_else_had_is_disturbed(suite, tmp_path, entries, expected):
     assert suite.disturbed(Path(made(task(tmp_path, "adam"), **entries).folder)) is expected
