@@ -81,5 +81,5 @@ def path_of(method, objective, start, steps):
     where, infos = trajectories(method, objective, start, steps, 1, lambda params, info: (params["w"], info))
     keys = jax.random.split(jax.random.split(jax.random.key(11), 1)[0], steps)
     shares = batch_sizes(objective.sizes, method.batch)
-    drawn = [np.asarray(draw(k, objective.sizes, shares)["fit"]) for k in keys]
-    return np.asarray(where[0]), jax.tree.map(lambda x: np.asarray(x[0]), infos), drawn
+    drawn = jax.jit(jax.vmap(lambda k: draw(k, objective.sizes, shares)["fit"]))(keys)
+    return np.asarray(where[0]), jax.tree.map(lambda x: np.asarray(x[0]), infos), list(np.asarray(drawn))
