@@ -29,10 +29,14 @@ def key():
     return jr.key(0)
 
 
+@pytest.fixture(scope="session")
+def chromium():
+    return find() or pytest.skip(f"no Chromium on PATH (looked for {', '.join(NAMES)}), so the page was not opened")
+
+
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    program = find() or pytest.skip(f"no Chromium on PATH (looked for {', '.join(NAMES)}), so the page was not opened")
-    with Browser(program, tmp_path_factory.mktemp("browser")) as made:
+def browser(chromium, tmp_path_factory):
+    with Browser(chromium, tmp_path_factory.mktemp("browser")) as made:
         yield made
 
 

@@ -14,6 +14,7 @@ from ravine.driver.precision import floats_to_arrays
 from ravine.objective import Scalar
 
 KEY = jax.random.key(0)
+SPECTRUM = np.logspace(0, 2, 15)  # κ = 100
 
 
 def _value(theta, batch):

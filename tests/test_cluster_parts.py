@@ -20,6 +20,7 @@ from ravine.bench.limits import Limits
 from ravine.report import load_run
 
 distributed = pytest.importorskip("distributed")
+# Dask closes its sockets when they are collected, and says so.
 pytestmark = pytest.mark.filterwarnings("default")
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quadratics import ROSENBROCK, ROSENBROCK_START, follow, quadratic, rosenbrock
+from quadratics import ROSENBROCK, ROSENBROCK_START, SPECTRUM, follow, quadratic, rosenbrock
 
 from ravine.methods import (
     BarzilaiBorwein,
@@ -17,7 +17,6 @@ from ravine.methods.barzilai_borwein import secant_length
 from ravine.objective import Scalar
 from ravine.types import Status
 
-SPECTRUM = np.logspace(0, 2, 15)  # κ = 100
 KAPPA = 100.0
 ROOT = np.sqrt(KAPPA)
 

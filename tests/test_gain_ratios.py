@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from quadratics import FLAT, LYING, ROSENBROCK, ROSENBROCK_START, follow, quadratic, rosenbrock
+from quadratics import FLAT, LYING, ROSENBROCK, ROSENBROCK_START, SPECTRUM, follow, quadratic, rosenbrock
 
 from ravine.methods import (
     AR1,
@@ -13,9 +13,6 @@ from ravine.methods import (
 )
 from ravine.objective import Scalar
 from ravine.types import Status
-
-SPECTRUM = np.logspace(0, 2, 15)  # κ = 100
-
 
 # -- gain ratios -----------------------------------------------------------------------------------------------
 

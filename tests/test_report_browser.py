@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from chromium import FLAGS, NAMES, find
+from chromium import FLAGS
 from report_samples import write_comparison
 
 from ravine.report import theme, write_report
@@ -29,12 +29,7 @@ class Visit(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    return find() or pytest.skip(f"no Chromium on PATH (looked for {', '.join(NAMES)}), so the page was not opened")
-
-
-@pytest.fixture(scope="module")
-def visit(browser, tmp_path_factory):
+def visit(chromium, tmp_path_factory):
     def open_page(page: Path, *flags: str) -> Visit:
         scratch = tmp_path_factory.mktemp("browser")
         log = scratch / "net.json"
@@ -46,7 +41,9 @@ def visit(browser, tmp_path_factory):
             *flags,
             page.as_uri(),
         ]
-        done = subprocess.run([browser, *FLAGS, *WAIT, *extra], capture_output=True, text=True, timeout=120, check=True)
+        done = subprocess.run(
+            [chromium, *FLAGS, *WAIT, *extra], capture_output=True, text=True, timeout=120, check=True
+        )
         return Visit(done.stdout, re.findall(r".*CONSOLE.*", done.stderr), requests(log))
 
     return open_page

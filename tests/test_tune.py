@@ -18,8 +18,8 @@ from ravine.bench.record import key_of, record_of
 from ravine.bench.task import Task
 
 optuna = pytest.importorskip("optuna", reason="Optuna is not installed")
-from ravine.bench.trials import TRIALS, result  # noqa: E402
-from ravine.bench.tune import FIRST_SEED, Rule, tune  # noqa: E402
+from ravine.bench.trials import TRIALS, result  # noqa: E402 (needs Optuna)
+from ravine.bench.tune import FIRST_SEED, Rule, tune  # noqa: E402 (needs Optuna)
 
 
 def response(task):

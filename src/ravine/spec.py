@@ -15,6 +15,11 @@ def is_auto(spec: str) -> bool:
     return spec.strip().lower() == "auto"
 
 
+def is_plan(spec: str) -> bool:
+    """Whether it names more than one method for a whole run."""
+    return is_auto(spec) or any(sign in spec for sign in "+:")
+
+
 def stages(spec: str) -> list[StageSpec]:
     """'adam:500+lm' as [(adam, 500), (lm, None)]. Raises ValueError with a sentence.
 

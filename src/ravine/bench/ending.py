@@ -46,11 +46,8 @@ def settle(task: Task, ending: Ending) -> dict[str, Any]:
 def _settle(task: Task, ending: Ending) -> dict[str, Any]:
     last, kind = ending.last, ending.last.get("event")
     if ending.exceeded is not None:
-        return _fail(
-            task,
-            ending.exceeded,
-            None if has_checkpoint(Path(task.folder)) else f"Raise the limit and go on with {AGAIN}.",
-        )
+        anew = None if has_checkpoint(Path(task.folder)) else f"Raise the limit and go on with {AGAIN}."
+        return _fail(task, ending.exceeded, anew)
     if kind == "done":
         return last
     if kind == "interrupted" or (kind in (None, "begun") and ending.code == -signal.SIGINT):

@@ -16,7 +16,7 @@ from ..driver.budget import Budget
 from ..driver.seed import check_seed
 from ..registry import entries, find
 from ..rivals.library import LIBRARIES, require
-from ..spec import is_auto, stages
+from ..spec import StageSpec, is_auto, stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,19 +158,22 @@ def method_names(spec: str) -> list[str]:
         return [_rival_name(spec)]
     if is_auto(spec):
         return ["auto"]
-    for name, _, solver in (part.strip().partition(":") for part in spec.split("+")):
-        if name.strip().lower() in LIBRARIES and solver and not solver.isdecimal():
-            raise ValueError(f"method {spec!r}: a rival is written with a slash, '{name}/{solver}'; ':' counts steps.")
-    return [_method(stage.name) for stage in stages(spec)]
+    return [stage.name for stage in _stages(spec)]
 
 
 def canonical(spec: str) -> str:
     """The spec in command-line names: 'LevenbergMarquardt' and 'lm' are one method. Raises as `method_names` does."""
-    names = method_names(spec)
     if is_rival(spec) or is_auto(spec):
-        return names[0]
-    steps = (stage.steps for stage in stages(spec))
-    return "+".join(name if count is None else f"{name}:{count}" for name, count in zip(names, steps, strict=True))
+        return method_names(spec)[0]
+    return "+".join(name if steps is None else f"{name}:{steps}" for name, steps in _stages(spec))
+
+
+def _stages(spec: str) -> list[StageSpec]:
+    """The stages in command-line names."""
+    for name, _, solver in (part.strip().partition(":") for part in spec.split("+")):
+        if name.strip().lower() in LIBRARIES and solver and not solver.isdecimal():
+            raise ValueError(f"method {spec!r}: a rival is written with a slash, '{name}/{solver}'; ':' counts steps.")
+    return [StageSpec(_method(name), steps) for name, steps in stages(spec)]
 
 
 def _rival_name(spec: str) -> str:

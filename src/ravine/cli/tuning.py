@@ -12,6 +12,7 @@ from typing import Any
 
 from ..bench.task import Task, refusal
 from ..driver.budget import Budget
+from ..spec import is_plan
 from .parse import Usage
 from .where import Place
 
@@ -25,7 +26,7 @@ def check(request: argparse.Namespace, tasks: Sequence[Task]) -> None:
             raise Usage("--tune-seeds: goes with --tune N, and says how many runs a trial is made of.")
         return
     for method in dict.fromkeys(task.method for task in tasks):
-        if method == "auto" or any(sign in method for sign in ":+"):
+        if is_plan(method):
             raise Usage(
                 f"--tune {request.tune}: {method!r} is a plan, and only single methods and rivals have a search space; "
                 "compare plans by their defaults."

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..registry import Entry, entries, find
+from ..spec import is_plan
 
 
 def choose(folder: Path, problems: Sequence[str], methods: Sequence[str]) -> tuple[list[Entry], list[Entry]]:
@@ -34,6 +35,6 @@ def _single(name: str) -> str:
     """A name of one method. Raises ValueError for a rival or a plan."""
     if "/" in name:
         raise ValueError(f"--methods {name}: is of another library; a solver for benchopt is one of ravine's methods.")
-    if set("+:") & set(name) or name.strip().lower() == "auto":
+    if is_plan(name):
         raise ValueError(f"--methods {name}: is a plan; a solver for benchopt is one method, such as 'lm'.")
     return name

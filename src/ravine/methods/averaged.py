@@ -130,23 +130,23 @@ class Averaged(Method):
             raise TypeError(f"Averaged: average must be EMA(...) or Uniform(...); got {self.average!r}.")
 
     @property
-    def needs(self):  # ty: ignore[incompatible-property-override]
+    def needs(self):  # ty: ignore[incompatible-property-override] (a constant of other methods)
         return self.method.needs
 
     @property
-    def guard_every(self):  # ty: ignore[incompatible-property-override]
+    def guard_every(self):  # ty: ignore[incompatible-property-override] (a constant of other methods)
         return self.method.guard_every
 
     @property
-    def second_order(self):  # ty: ignore[incompatible-property-override]
+    def second_order(self):  # ty: ignore[incompatible-property-override] (a constant of other methods)
         return self.method.second_order
 
     @property
-    def noisy(self):  # ty: ignore[incompatible-property-override]
+    def noisy(self):  # ty: ignore[incompatible-property-override] (a constant of other methods)
         return self.method.noisy
 
     @property
-    def batchable(self):  # ty: ignore[incompatible-property-override]
+    def batchable(self):  # ty: ignore[incompatible-property-override] (a constant of other methods)
         return self.method.batchable
 
     def init(self, objective, params, *, key):
