@@ -16,13 +16,14 @@ from . import claims, curves, summary, tuned
 from .claims import MIN_PAIRS, Finding, compare
 from .names import told_apart
 from .record import error_target, result_of
-from .results import Result, balanced, methods_of
+from .results import Result, balanced, clocks_of, comparable, methods_of, of_one_machine
 from .summary import Sheet
 
 OTHER_MACHINES = (
     "Runs of different machines are in no claim together: their budget holds seconds, in which a faster machine takes "
     "more steps. Shares and profiles add them up as they are."
 )
+BY_MACHINE = "The runs are of several machines: seconds are compared only between runs of the same one."
 SHEETS = ("outcomes", "runs", "summary", "errors", "times", "success", "standing", "claims", "tuning")
 LONGEST = 12  # sentences that are listed before the rest are counted
 
@@ -30,10 +31,10 @@ LONGEST = 12  # sentences that are listed before the rest are counted
 class Conclusion(NamedTuple):
     """All of what is shown of a set of runs.
 
-    results    of the runs that can be compared;  kept: of the (problem, seed) that every method has
+    results    of the runs that can be compared;  kept: of the (problem, seed) that every method has, on one machine
     excluded   methods and problems that could not be compared at all, a sentence each
     notes      what was left out of `kept` only, a sentence each
-    axis       seconds, or work where the runs are of several machines
+    axis       seconds, or work where the runs of one problem and seed are of several machines
     targets    errors of the distributions and profiles;  asked: the few of the claims
     findings   one per comparison, claims first; none for a single method
     rule       how the methods were set up, a sentence;  tuning: what that cost, None by the rule of defaults
@@ -69,17 +70,33 @@ def conclude(records: Sequence[Mapping[str, Any]]) -> Conclusion:
     results = [result_of(record) for record in chosen]
     limits = {error_target(r.get("target"), r.get("metric")) for r in chosen}
     asked, targets = _down_to(limits, claims.TARGETS), _down_to(limits, curves.TARGETS)
-    kept, left_out = balanced(results)
-    clocks = {r.clock for r in results if r.finished and r.status != "failed"}
-    axis = "seconds" if len(clocks) < 2 else "work"
-    if axis == "work" and any(r.timed for r in results):
+    axis = _axis(results)
+    kept, left_out = comparable(results, axis)
+    if axis == "seconds" and len(clocks_of(results)) > 1:
+        excluded = [*excluded, BY_MACHINE]
+    elif axis == "work" and any(r.timed for r in results):
         excluded = [*excluded, OTHER_MACHINES]
     for result in results:
-        result.time(targets[0], axis)  # refuses a library that counts no work where only work can be compared
+        result.time(targets[0], axis)  # refuses one that was not read
     findings = compare(results, targets=asked, axis=axis) if len(methods_of(results)) > 1 else []
     rule, rows = tuned.rule(records), tuned.rows(chosen)
     sheet = Sheet("Tuning", tuned.NOTE, tuned.COLUMNS, rows) if rows else None
     return Conclusion(results, kept, excluded, left_out, axis, targets, asked, findings, rule, sheet)
+
+
+def _axis(results: Sequence[Result]) -> str:
+    """Seconds where all runs of each problem and seed are of one machine. Otherwise work; and where a library counts
+    none, seconds on those problems and seeds that are of one. Raises ValueError if there are none of these either."""
+    same, mixed = of_one_machine(balanced(results).results or results)
+    uncounted = [r.label for r in results if "work" not in r.times]
+    if mixed and not uncounted:
+        return "work"
+    if mixed and not same:
+        raise ValueError(
+            f"{uncounted[0]}: its library counts no work, and seconds are compared only where all runs of a problem "
+            "and seed are of one machine, which holds for none here."
+        )
+    return "seconds"
 
 
 def _comparable(records: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], list[str]]:

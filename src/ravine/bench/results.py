@@ -141,6 +141,34 @@ def balanced(results: Sequence[Result]) -> Balanced:
     return Balanced(kept, notes)
 
 
+def clocks_of(results: Sequence[Result]) -> set[str]:
+    """The machines whose seconds are compared: a failed run takes infinitely long on any."""
+    return {r.clock for r in results if r.finished and r.status != "failed"}
+
+
+def of_one_machine(results: Sequence[Result]) -> Balanced:
+    """The results of those (problem, seed) at which all runs are of one machine, and a sentence on the others."""
+    at: dict[tuple[str, int], list[Result]] = {}
+    for result in results:
+        at.setdefault((result.problem, result.seed), []).append(result)
+    mixed = [key for key, runs in at.items() if len(clocks_of(runs)) > 1]
+    kept = [r for key, runs in at.items() if key not in mixed for r in runs]
+    if not mixed:
+        return Balanced(kept, [])
+    where = _named([f"{problem} seed {seed}" for problem, seed in mixed])
+    verb, whose = ("is", "its") if len(mixed) == 1 else ("are", "their")
+    return Balanced(kept, [f"{where} {verb} left out of shares and profiles: {whose} runs are of several machines."])
+
+
+def comparable(results: Sequence[Result], axis: str) -> Balanced:
+    """What is `balanced`, and by seconds only where it is `of_one_machine`; sentences on what was left out."""
+    kept, lacking = balanced(results)
+    if axis == "work":
+        return Balanced(kept, lacking)
+    same, mixed = of_one_machine(kept)
+    return Balanced(same, [*lacking, *mixed])
+
+
 def _named(names: Sequence[str]) -> str:
     """All of a few, the first of many."""
     hidden = len(names) - NAMED

@@ -25,7 +25,7 @@ from .profiles import (
     shifted_geometric_mean,
     success,
 )
-from .results import Result, balanced, methods_of, problems_of
+from .results import Result, comparable, methods_of, problems_of
 
 SHIFT = {"seconds": 1.0, "total": 1.0, "work": 100.0}  # of the shifted geometric mean, in the unit of the axis
 MISS = 2.0  # a miss counts in that mean as this many times the longest run
@@ -58,10 +58,10 @@ class Sheet(NamedTuple):
 def sheets(results: Sequence[Result], targets: Sequence[float] = TARGETS, axis: str = "seconds") -> dict[str, Sheet]:
     """All tables of results, by name, status first: outcomes, runs, summary, errors, times, success.
 
-    outcomes and runs show every result; the others those of (problem, seed) that every method has, and are left out if
-    there are none. Raises ValueError for duplicate runs, unequal budgets and targets or axes that were not recorded.
+    outcomes and runs show every result; the others those that are `comparable`, and are left out if there are none.
+    Raises ValueError for duplicate runs, unequal budgets and targets or axes that were not recorded.
     """
-    kept, notes = balanced(results)
+    kept, notes = comparable(results, axis)
     made = {"outcomes": _outcomes(results, notes), "runs": _runs(results)}
     if kept:
         made["summary"] = _summary(kept, targets, axis)

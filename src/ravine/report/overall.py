@@ -73,7 +73,8 @@ def overall(found: Conclusion | ValueError | None, slot: Mapping[str, int], keep
     left_out = [*found.excluded, *found.notes]
     hidden = len(left_out) - NOTES
     kept, every = len(found.kept), len(found.results)
-    few = f"Here are the {kept:,} of {every:,} runs whose problem and seed every method has; claims are of all."
+    which = "of problems and seeds that every method has, on one machine"
+    few = f"Here are {kept:,} of {every:,} runs, {which}; claims are of all."
     return empty | {
         "counted": few if kept < every else "",
         "title": "Over all problems" if several else "All runs together",
