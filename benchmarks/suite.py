@@ -187,8 +187,8 @@ def front_page(conclusion, there: int, of: int) -> None:
     lines = [
         "# The suite",
         "Every problem x every method at its defaults x 5 seeds, other libraries at documented settings x 3, 20 s each",
-        f"on one pinned core. {there:,} of {of:,} runs are there; `make suite` makes the others, and",
-        "`python benchmarks/suite.py report` a page from those in the archives, in two minutes and without any run.",
+        f"on one pinned core. {there:,} of {of:,} runs are there, and `make suite` makes what is missing;",
+        "`python benchmarks/suite.py report` makes tables and page from the archives, in two minutes, without any run.",
         "",
         f"Below: {len(kept):,} runs on {problems} (problems and seeds that every method has, on one machine).",
         f"{claimed:,} of {len(conclusion.findings):,} comparisons of two methods are claims",
