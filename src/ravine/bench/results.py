@@ -134,10 +134,7 @@ def balanced(results: Sequence[Result]) -> Balanced:
                 left_out.setdefault(lacking, []).append(f"{problem} seed {seed}")
             else:
                 kept += [found[problem, m, seed] for m in methods]
-    notes = [
-        f"{_named(where)} {'is' if len(where) == 1 else 'are'} left out: there is no run of {_named(lacking)}."
-        for lacking, where in left_out.items()
-    ]
+    notes = [f"{_left_out(where)}: there is no run of {_named(lacking)}." for lacking, where in left_out.items()]
     return Balanced(kept, notes)
 
 
@@ -155,9 +152,9 @@ def of_one_machine(results: Sequence[Result]) -> Balanced:
     kept = [r for key, runs in at.items() if key not in mixed for r in runs]
     if not mixed:
         return Balanced(kept, [])
-    where = _named([f"{problem} seed {seed}" for problem, seed in mixed])
-    verb, whose = ("is", "its") if len(mixed) == 1 else ("are", "their")
-    return Balanced(kept, [f"{where} {verb} left out of shares and profiles: {whose} runs are of several machines."])
+    where = _left_out([f"{problem} seed {seed}" for problem, seed in mixed])
+    whose = "its" if len(mixed) == 1 else "their"
+    return Balanced(kept, [f"{where} of shares and profiles: {whose} runs are of several machines."])
 
 
 def comparable(results: Sequence[Result], axis: str) -> Balanced:
@@ -167,6 +164,10 @@ def comparable(results: Sequence[Result], axis: str) -> Balanced:
         return Balanced(kept, lacking)
     same, mixed = of_one_machine(kept)
     return Balanced(same, [*lacking, *mixed])
+
+
+def _left_out(where: Sequence[str]) -> str:
+    return f"{_named(where)} {'is' if len(where) == 1 else 'are'} left out"
 
 
 def _named(names: Sequence[str]) -> str:
